@@ -1,0 +1,1 @@
+"""The room machine: inputs in, effects out, time passed in. See docs/ARCHITECTURE.md."""
