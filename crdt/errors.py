@@ -16,10 +16,10 @@ from typing import Final
 class CloseCode(IntEnum):
     """Why a socket was closed by the server. 44xx is final, everything else may retry."""
 
-    GOING_AWAY = 1001
-    """The node is stopping; reconnect, another one may answer."""
     INTERNAL_ERROR = 1011
     """A fault of ours ended this session; reconnect."""
+    SERVICE_RESTART = 1012
+    """The node is stopping; reconnect, another one may answer."""
     MALFORMED = 4400
     """A frame, update, state vector or awareness message broke the wire format."""
     BAD_ROOM = 4404
@@ -80,12 +80,29 @@ class HoldOverflow(RemoteError):
     code = CloseCode.BUSY
 
 
+class NotAccepted(RemoteError):
+    """Nobody's fault at the other end: the edit can't be stored now and was not."""
+
+    code = CloseCode.NOT_ACCEPTED
+
+
+class RoomFailed(RemoteError):
+    """The room is quarantined after repeated failures: read-only."""
+
+    code = CloseCode.ROOM_FAILED
+
+
 class LocalError(TuttiError):
     """Our own misuse. A bug: it ends the room's run and shows in the log."""
 
 
 class DocumentBroken(LocalError):
     """pycrdt refused or panicked on bytes the gate let through: the document must be rebuilt from the journal."""
+
+    def __init__(self, reason: str, index: int | None = None) -> None:
+        super().__init__(reason)
+        self.index = index
+        """Which update of the batch broke it (0 for the first), where one did."""
 
 
 class Unavailable(TuttiError):

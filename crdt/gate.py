@@ -1,0 +1,722 @@
+"""The gate of one room: what of a peer's update reaches the document and the other peers, and when.
+
+pycrdt must see an update only when everything it depends on is in: else it loses edits, or the process (protocol
+reference, section 7). So the gate checks each update whole (`crdt.update`), lets through the part that is new and ready
+and holds back the rest until its gap closes (`crdt.hold`, R2). It keeps, per client, how many clocks are in effect,
+which of them are deleted and how deep items are nested: numbers, never content. The same updates in the same order
+give the same answers, so a journal replays to the same room.
+
+What is refused is refused before anything changes. One case can't be: a part that was held and turns out to be
+impossible when its parent arrives is dropped then, and `Admission.refused` says whose it was.
+"""
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from heapq import heappop, heappush
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from crdt.blocks import Deletions, Extent, cut_block, pair_runs, write_slices
+from crdt.content import NO_BUDGET
+from crdt.digest import Digest
+from crdt.errors import LocalError, Malformed, RemoteError, TooLarge
+from crdt.hold import (
+    BLOCK_COST,
+    SPAN_COST,
+    WAKE_BLOCKS,
+    WAKE_DELETIONS,
+    WAKE_UPDATE,
+    HeldBlock,
+    Hold,
+    Need,
+    Span,
+    Wake,
+)
+from crdt.limits import GateLimits
+from crdt.ranges import IdSet
+from crdt.runs import LEVEL_SHIFT, PARENT, Runs
+from crdt.state_vector import encode_state_vector
+from crdt.update import (
+    ASTRAL,
+    DELETED,
+    GC,
+    HAS_LEFT,
+    HAS_RIGHT,
+    PARENT_ID,
+    REF_MASK,
+    SKIP,
+    TYPE,
+    Block,
+    ParsedUpdate,
+    Section,
+    parse_steps,
+    parse_update,
+)
+
+__all__ = ["Admission", "Gate", "GateLimits"]
+
+EXTENT_BLOCKS: Final = 256
+"""Blocks planned in one piece: slices are cut between pieces, and long plans pause there."""
+
+STEP_BLOCKS: Final = 4_000
+"""Blocks between two pauses of `admit_steps`: about 4 ms on the build machine, 2025-11."""
+
+
+class Admission(NamedTuple):
+    """What one admitted update means for the room."""
+
+    updates: tuple[bytes, ...] = ()
+    """What takes effect now: apply and send in this order. The raw bytes themselves where all of them are new."""
+    owners: tuple[int, ...] = ()
+    """The owner of each of `updates`: released parts belong to who sent them."""
+    settled: tuple[int, ...] = ()
+    """Refs of which now every part is in effect: this one, and ones that waited."""
+    waiting: bool = False
+    """Whether a part of this update is held, or it repeats a held one."""
+    journal: bool = False
+    """Whether the raw bytes add anything, even if only held: they must be journaled."""
+    refused: tuple[tuple[int, RemoteError], ...] = ()
+    """Waiting refs that turned out to hold an impossible part, dropped now. They never settle."""
+
+
+class _Cursor:
+    """How far one client's section of the update has been planned."""
+
+    __slots__ = ("blocks", "pending", "section", "wait")
+
+    def __init__(self, section: Section) -> None:
+        self.section = section
+        self.blocks: Iterator[Block] = iter(section)
+        self.pending: Block | None = None
+        """The first block that is not ready."""
+        self.wait: tuple[int, int] | None = None
+        """What it lacks: (client, clock). None with a pending block: a gap in its own client."""
+
+
+class _Plan:
+    """What an update would change, decided before anything does."""
+
+    __slots__ = ("clocks", "data", "extents", "pair_runs", "pairs", "runs", "splits_pairs", "whole")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.clocks: dict[int, int] = {}
+        """Clients that get new clocks, to how many they then have."""
+        self.runs: dict[int, Runs] = {}
+        self.pairs: IdSet | None = None
+        """Clocks of surrogate pairs in new text; a range begins with the first half of one."""
+        self.pair_runs = 0
+        self.splits_pairs = False
+        self.extents: list[tuple[int, int, int, int, int, bytes | None]] = []
+        """(client, clock, block count, start byte, end byte, or the bytes of a cut block)."""
+        self.whole = True
+        """Whether every block so far goes in as it stands."""
+
+
+class Gate:
+    """Decides what of a room's updates reaches its document, and when. See the module's docstring."""
+
+    __slots__ = ("_clocks", "_deletions", "_digest", "_hold", "_limits", "_pair_runs", "_pairs", "_runs", "splits_pairs")
+
+    def __init__(self, limits: GateLimits | None = None) -> None:
+        self._limits = limits or GateLimits()
+        self._clocks: dict[int, int] = {}
+        self._deletions = IdSet()
+        self._runs: dict[int, Runs] = {}
+        self._pairs: IdSet | None = None
+        """As in `_Plan.pairs`. None while the room has none, and once `splits_pairs` is true."""
+        self._pair_runs = 0
+        self._hold: Hold | None = None
+        self._digest: Digest | None = None
+        self.splits_pairs = False
+        """Whether an edit cut between the halves of a surrogate pair: the live document is wrong then (HOSTILE, gate 5)."""
+
+    # -- what the room knows -------------------------------------------------------------------------------------
+
+    @property
+    def clocks(self) -> Mapping[int, int]:
+        """Clocks in effect per client: all of `[0, n)`. A live view."""
+        return MappingProxyType(self._clocks)
+
+    @property
+    def deletions(self) -> IdSet:
+        """Deletions in effect. Look, don't change."""
+        return self._deletions
+
+    @property
+    def held_updates(self) -> int:
+        """Updates of which a part waits."""
+        return len(self._hold.needs) if self._hold is not None else 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of waiting parts with their bookkeeping."""
+        return self._hold.bytes if self._hold is not None else 0
+
+    def state_vector(self) -> bytes:
+        """`clocks`, encoded for step 1."""
+        return encode_state_vector(self._clocks)
+
+    def digests(self) -> tuple[bytes, bytes]:
+        """8-byte hashes of clocks and of deletions, equal where the sets are (R5). Hashes what changed since last time."""
+        if self._digest is None:
+            self._digest = Digest(self._clocks, self._deletions)
+        return self._digest.hashes(self._clocks, self._deletions)
+
+    def missing(self) -> dict[int, int]:
+        """Clients that held parts wait for, to the first clock of each that is not in effect."""
+        if self._hold is None:
+            return {}
+        return {client: self._clocks.get(client, 0) for client in sorted(self._hold.waited_for())}
+
+    # -- admitting -----------------------------------------------------------------------------------------------
+
+    def admit(self, update: bytes, *, ref: int, owner: int) -> Admission:
+        """Check an update and say what of it takes effect.
+
+        `ref` names it in `settled` and `refused` (unique per gate), `owner` is charged for what is held. The caller
+        applies and sends `updates` in order, and journals the raw bytes if told to. Raises `Malformed`, `TooLarge`,
+        `Unsupported` or `HoldOverflow` with nothing changed.
+        """
+        steps = self._admit_parsed(parse_update(update, self._limits), ref, owner, NO_BUDGET)
+        try:
+            while True:
+                next(steps)
+        except StopIteration as stop:
+            admission: Admission = stop.value
+            return admission
+
+    def admit_steps(
+        self, update: bytes, *, ref: int, owner: int, step_blocks: int = STEP_BLOCKS
+    ) -> Generator[None, None, Admission]:
+        """The same for large updates, pausing so that the loop is never held long (R17).
+
+        No other update may be admitted in between. It may be closed at any pause: nothing has changed then.
+        """
+        parsed = yield from parse_steps(update, self._limits, step_blocks)
+        return (yield from self._admit_parsed(parsed, ref, owner, step_blocks))
+
+    def _admit_parsed(
+        self, parsed: ParsedUpdate, ref: int, owner: int, step_blocks: int
+    ) -> Generator[None, None, Admission]:
+        plan = _Plan(parsed.data)
+        cursors = yield from self._plan_blocks(parsed, plan, step_blocks)
+        fresh, held, all_fresh = yield from self._plan_deletions(parsed, plan, step_blocks)
+        stuck = [cursor for cursor in cursors if cursor.pending is not None]
+        added = bool(plan.clocks or fresh)
+
+        raw = parsed.data if plan.whole and all_fresh and not stuck else None
+        if not stuck and not held:
+            own = self._write(plan, fresh, raw=raw) if added else []
+            self._commit(plan, fresh)
+            hold = self._hold
+            if hold is None or not any(hold.wakes(client, clock) for client, clock in plan.clocks.items()):
+                return Admission(tuple(own), (owner,) * len(own), (ref,), False, added)  # noqa: FBT003  in field order
+            seeds = [wake for client, clock in plan.clocks.items() for wake in hold.woken(client, clock)]
+            return self._release(hold, seeds, own, ref, owner, journal=added)
+
+        blocks, spans, needs = self._plan_hold(parsed.data, stuck, held, ref, owner)
+        own = self._write(plan, fresh, raw=None) if added else []
+        # Nothing can be refused from here on.
+        self._commit(plan, fresh)
+        hold = self._hold
+        if hold is None:
+            hold = self._hold = Hold(self._limits)
+        for client, block in blocks:
+            hold.add_block(client, block)
+        for client, span in spans:
+            hold.add_span(client, span)
+        hold.add_update(ref, Need(owner, needs))
+        seeds = [wake for client, clock in plan.clocks.items() for wake in hold.woken(client, clock)]
+        seeds += [(WAKE_BLOCKS, client) for client in dict.fromkeys(client for client, _ in blocks)]
+        seeds.append((WAKE_UPDATE, ref))
+        return self._release(hold, seeds, own, ref, owner, journal=added or bool(blocks or spans))
+
+    # -- planning: nothing changes -------------------------------------------------------------------------------
+
+    def _plan_blocks(
+        self, parsed: ParsedUpdate, plan: _Plan, step_blocks: int
+    ) -> Generator[None, None, list[_Cursor]]:
+        """Find the blocks that can go in, in an order in which they can: a client whose block lacks another client of the
+        update is taken up again when that one has come far enough. Returns all clients, stuck or done."""
+        cursors = [_Cursor(section) for section in parsed.sections]
+        ends = {section.client: section.end for section in parsed.sections}
+        waiting: dict[int, list[tuple[int, int, _Cursor]]] = {}
+        work = deque(cursors)
+        extent_blocks = min(EXTENT_BLOCKS, self._limits.slice_blocks)
+        extent_bytes = self._limits.slice_bytes
+        budget = step_blocks
+        turn = 0
+        while work:
+            cursor = work.popleft()
+            client = cursor.section.client
+            more = True
+            while more:
+                more = self._plan_extent(plan, cursor, extent_blocks, extent_bytes)
+                budget -= extent_blocks if more else 4
+                if budget <= 0:
+                    budget = step_blocks
+                    yield
+            if cursor.wait is not None:
+                other, clock = cursor.wait
+                if clock < ends.get(other, 0):
+                    # The turn keeps the heap from comparing cursors, and the order the same from run to run.
+                    turn += 1
+                    heappush(waiting.setdefault(other, []), (clock, turn, cursor))
+            queue = waiting.get(client)
+            while queue and queue[0][0] < plan.clocks.get(client, 0):
+                work.append(heappop(queue)[2])
+        return cursors
+
+    def _plan_extent(self, plan: _Plan, cursor: _Cursor, blocks_max: int, bytes_max: int) -> bool:
+        """Plan some blocks of one client; whether there may be more to plan at once."""
+        section = cursor.section
+        client = section.client
+        known = self._clocks
+        overlay = plan.clocks
+        clock = overlay.get(client)
+        if clock is None:
+            clock = known.get(client, 0)
+        first = clock
+        runs = plan.runs.get(client) or self._runs.get(client)
+        value = runs.values[-1] if runs is not None else 0
+        nested = bool(self._runs or plan.runs)
+        count = 0
+        begin = finish = -1
+        cursor.wait = None
+        more = False
+        blocks = cursor.blocks
+        block = cursor.pending
+        cursor.pending = None
+        if block is None:
+            block = next(blocks, None)
+        while block is not None:
+            start, end, info, at, stop, left_client, left_clock, right_client, right_clock = block
+            if end <= clock:
+                plan.whole = False
+                block = next(blocks, None)
+                continue
+            if start > clock or info == SKIP:
+                cursor.pending = block
+                break
+            # The parser made sure that a block's own client's origins lie before it, so they are in.
+            if left_client != client and info & (HAS_LEFT | PARENT_ID) and start == clock:
+                if left_clock >= known.get(left_client, 0) and left_clock >= overlay.get(left_client, 0):
+                    cursor.pending = block
+                    cursor.wait = (left_client, left_clock)
+                    break
+            if right_client != client and info & HAS_RIGHT:
+                if right_clock >= known.get(right_client, 0) and right_clock >= overlay.get(right_client, 0):
+                    cursor.pending = block
+                    cursor.wait = (right_client, right_clock)
+                    break
+            cut: bytes | None = None
+            if start < clock:
+                plan.whole = False
+                cut = cut_block(plan.data[at:stop], client, start, clock, end)
+                info = info & ~PARENT_ID | HAS_LEFT
+                left_client, left_clock = client, clock - 1
+            if nested or info & PARENT_ID or info & REF_MASK in (TYPE, DELETED, GC):
+                fresh_value = self._value(plan.runs, info, left_client, left_clock, right_client, right_clock)
+                if fresh_value != value:
+                    value = fresh_value
+                    own = plan.runs.get(client)
+                    if own is None:
+                        own = plan.runs[client] = Runs()
+                    own.append(clock, value)
+                    nested = True
+            if info & ASTRAL:
+                self._note_pairs(plan, client, start, clock, plan.data[at:stop])
+            if self._pairs is not None or plan.pairs is not None:
+                self._check_origins(plan, info, left_client, left_clock, right_client, right_clock)
+            if cut is not None:
+                plan.extents.append((client, clock, 1, at, stop, cut))
+                clock = first = end
+                overlay[client] = clock
+            else:
+                if begin < 0:
+                    begin = at
+                finish = stop
+                count += 1
+                clock = end
+                if count >= blocks_max or finish - begin >= bytes_max:
+                    more = True
+                    break
+            block = next(blocks, None)
+        if count:
+            plan.extents.append((client, first, count, begin, finish, None))
+            overlay[client] = clock
+        return more
+
+    def _value(
+        self, fresh: dict[int, Runs], info: int, left_client: int, left_clock: int, right_client: int, right_clock: int
+    ) -> int:
+        """How deep a ready block lies and whether it may be a parent. Raises `Malformed` or `TooLarge`."""
+        ref = info & REF_MASK
+        if ref == GC:
+            return PARENT
+        level = 0
+        if info & PARENT_ID:
+            parent = self._value_at(fresh, left_client, left_clock)
+            if not parent & PARENT:
+                raise Malformed(f"parent at clock {left_clock} is no shared type")
+            level = (parent >> LEVEL_SHIFT) + 1
+        else:
+            # Both origins lie in the same parent. A collected one has forgotten its depth, so the deeper counts:
+            # pycrdt takes the parent from whichever still has one.
+            if info & HAS_LEFT:
+                level = self._value_at(fresh, left_client, left_clock) >> LEVEL_SHIFT
+            if info & HAS_RIGHT:
+                level = max(level, self._value_at(fresh, right_client, right_clock) >> LEVEL_SHIFT)
+        if ref == TYPE:
+            if level >= self._limits.type_depth_max:
+                raise TooLarge(f"shared types are nested deeper than {self._limits.type_depth_max}")
+            return level << LEVEL_SHIFT | PARENT
+        return level << LEVEL_SHIFT | PARENT if ref == DELETED else level << LEVEL_SHIFT
+
+    def _value_at(self, fresh: dict[int, Runs], client: int, clock: int) -> int:
+        runs = fresh.get(client)
+        if runs is None or clock < runs.starts[0]:
+            runs = self._runs.get(client)
+            if runs is None:
+                return 0
+        return runs.at(clock)
+
+    def _plan_deletions(
+        self, parsed: ParsedUpdate, plan: _Plan, step_blocks: int
+    ) -> Generator[None, None, tuple[Deletions, Deletions, bool]]:
+        """Sort deletions into those that take effect now and those held; and whether all take effect as they stand."""
+        fresh: Deletions = []
+        held: Deletions = []
+        all_fresh = True
+        budget = step_blocks
+        for client, ranges in parsed.deletions:
+            clock = plan.clocks.get(client)
+            if clock is None:
+                clock = self._clocks.get(client, 0)
+            known = self._deletions.get(client)
+            now: list[tuple[int, int]] = []
+            later: list[tuple[int, int]] = []
+            for start, end in ranges:
+                if end > clock:
+                    later.append((max(start, clock), end))
+                    end = clock  # noqa: PLW2901  the part that is ready
+                    all_fresh = False
+                    if start >= end:
+                        continue
+                if known is None or not known.overlaps(start, end):
+                    now.append((start, end))
+                else:
+                    all_fresh = False
+                    now += known.missing(start, end)
+                if self._cuts_pair(plan.pairs, client, start) or self._cuts_pair(plan.pairs, client, end):
+                    plan.splits_pairs = True
+                budget -= 1
+                if budget <= 0:
+                    budget = step_blocks
+                    yield
+            if now:
+                fresh.append((client, now))
+            if later:
+                held.append((client, later))
+        return fresh, held, all_fresh
+
+    def _plan_hold(
+        self, data: bytes, stuck: list[_Cursor], held: Deletions, ref: int, owner: int
+    ) -> tuple[list[tuple[int, HeldBlock]], list[tuple[int, Span]], list[tuple[int, int, int]]]:
+        """What would be held: blocks, deletions, and what the update then waits for. Raises `HoldOverflow`.
+
+        Clocks held already are not held twice: the first content seen at a clock stays.
+        """
+        hold = self._hold or Hold(self._limits)
+        if ref in hold.needs:
+            raise LocalError(f"update {ref} is waiting already")
+        blocks: list[tuple[int, HeldBlock]] = []
+        spans: list[tuple[int, Span]] = []
+        needs: list[tuple[int, int, int]] = []
+        cost = (len(stuck) + len(held)) * SPAN_COST
+        hold.check_room(owner, cost)
+        for cursor in stuck:
+            client = cursor.section.client
+            lane = hold.blocks.get(client)
+            block = cursor.pending
+            first = last = -1
+            while block is not None:
+                start, end, info, at, stop, left_client, left_clock, right_client, right_clock = block
+                if info != SKIP:
+                    if first < 0:
+                        first = start
+                    last = end
+                    gaps = [(start, end)] if lane is None else lane.gaps(start, end)
+                    for gap_start, gap_end in gaps:
+                        raw = data[at:stop]
+                        left = (left_client, left_clock)
+                        flags = info
+                        if (gap_start, gap_end) != (start, end):
+                            raw = cut_block(raw, client, start, gap_start, gap_end)
+                            if gap_start > start:
+                                left = (client, gap_start - 1)
+                                flags = info & ~PARENT_ID | HAS_LEFT
+                        right = (right_client, right_clock)
+                        blocks.append((client, HeldBlock(gap_start, gap_end, flags, left, right, raw, owner)))
+                        cost += len(raw) + BLOCK_COST
+                        hold.check_room(owner, cost)
+                block = next(cursor.blocks, None)
+            if last >= 0:
+                needs.append((client, first, last))
+        for client, ranges in held:
+            spans_lane = hold.deletions.get(client)
+            for start, end in ranges:
+                for gap_start, gap_end in [(start, end)] if spans_lane is None else spans_lane.gaps(start, end):
+                    spans.append((client, Span(gap_start, gap_end, owner)))
+                    cost += SPAN_COST
+                    hold.check_room(owner, cost)
+            needs.append((client, ranges[0][0], ranges[-1][1]))
+        return blocks, spans, needs
+
+    # -- changing ------------------------------------------------------------------------------------------------
+
+    def _commit(self, plan: _Plan, fresh: Deletions) -> None:
+        """Make the plan true."""
+        self._clocks.update(plan.clocks)
+        for client, runs in plan.runs.items():
+            known = self._runs.get(client)
+            if known is None:
+                self._runs[client] = runs
+            else:
+                known.extend(runs)
+        for client, ranges in fresh:
+            self._deletions.add_many(client, ranges)
+        if plan.splits_pairs:
+            self._found_split()
+        elif plan.pairs is not None and not self.splits_pairs:
+            self._add_pairs(plan.pairs, plan.pair_runs)
+        digest = self._digest
+        if digest is not None:
+            digest.stale_clocks.update(plan.clocks)
+            digest.stale_deletions.update([client for client, _ in fresh])
+
+    def _write(self, plan: _Plan, fresh: Deletions, raw: bytes | None) -> list[bytes]:
+        """The update's own part as bytes: the raw ones if all of it goes in and in one go."""
+        limits = self._limits
+        if raw is not None and len(raw) <= limits.slice_bytes:
+            count = sum([extent[2] for extent in plan.extents]) + sum([len(ranges) for _, ranges in fresh])
+            if count <= limits.slice_blocks:
+                return [raw]
+        data = plan.data
+        extents = [
+            Extent(client, clock, count, cut if cut is not None else data[start:stop])
+            for client, clock, count, start, stop, cut in plan.extents
+        ]
+        return write_slices(extents, fresh, slice_blocks=limits.slice_blocks, slice_bytes=limits.slice_bytes)
+
+    # -- releasing what was held ---------------------------------------------------------------------------------
+
+    def _release(
+        self, hold: Hold, seeds: Iterable[Wake], own: list[bytes], ref: int, owner: int, *, journal: bool
+    ) -> Admission:
+        """Let in what the seeds wake, and what that wakes, until nothing more moves."""
+        work = deque(seeds)
+        released: list[tuple[int, Extent]] = []
+        deletions: dict[int, IdSet] = {}
+        settled: list[int] = [] if ref in hold.needs else [ref]
+        refused: list[tuple[int, RemoteError]] = []
+        while work:
+            kind, key = work.popleft()
+            if kind == WAKE_BLOCKS:
+                if self._release_blocks(hold, key, released, refused):
+                    work.extend(hold.woken(key, self._clocks[key]))
+            elif kind == WAKE_DELETIONS:
+                self._release_deletions(hold, key, deletions)
+            elif key in hold.needs and self._is_met(hold, key):
+                hold.drop_update(key)
+                settled.append(key)
+        waiting = ref in hold.needs
+        if not (hold.blocks or hold.deletions or hold.needs):
+            self._hold = None
+        updates = list(own)
+        owners = [owner] * len(own)
+        for whose, parts in self._write_released(released, deletions):
+            updates += parts
+            owners += [whose] * len(parts)
+        return Admission(tuple(updates), tuple(owners), tuple(settled), waiting, journal, tuple(refused))
+
+    def _release_blocks(
+        self,
+        hold: Hold,
+        client: int,
+        released: list[tuple[int, Extent]],
+        refused: list[tuple[int, RemoteError]],
+    ) -> bool:
+        """Let in the client's first held blocks as far as they are ready; whether any was."""
+        lane = hold.blocks.get(client)
+        if lane is None:
+            return False
+        clocks = self._clocks
+        before = clock = clocks.get(client, 0)
+        done = 0
+        wait: tuple[int, int] | None = None
+        for block in lane.parts:
+            if block.end > clock:
+                wait = self._lacking(client, clock, block)
+                if wait is not None:
+                    break
+                try:
+                    clock = self._release_block(client, clock, block, released)
+                except RemoteError as error:
+                    for other in self._touching(hold, client, block):
+                        hold.drop_update(other)
+                        refused.append((other, error))
+            done += 1
+        hold.drop_blocks(client, done)
+        if wait is not None:
+            hold.watch((WAKE_BLOCKS, client), *wait)
+        if clock == before:
+            return False
+        if self._digest is not None:
+            self._digest.stale_clocks.add(client)
+        return True
+
+    def _lacking(self, client: int, clock: int, block: HeldBlock) -> tuple[int, int] | None:
+        """What a held block still waits for, as (client, clock count that is enough)."""
+        if block.clock > clock:
+            return client, block.clock
+        clocks = self._clocks
+        if block.info & (HAS_LEFT | PARENT_ID) and block.clock == clock:
+            if block.left_clock >= clocks.get(block.left_client, 0):
+                return block.left_client, block.left_clock + 1
+        if block.info & HAS_RIGHT and block.right_clock >= clocks.get(block.right_client, 0):
+            return block.right_client, block.right_clock + 1
+        return None
+
+    def _release_block(self, client: int, clock: int, block: HeldBlock, released: list[tuple[int, Extent]]) -> int:
+        """Let in one ready block, cut to what is new; returns the client's clock. Raises `RemoteError` if it can't be."""
+        data = block.data
+        info = block.info
+        left_client, left_clock = block.left_client, block.left_clock
+        if block.clock < clock:
+            data = cut_block(data, client, block.clock, clock, block.end)
+            info = info & ~PARENT_ID | HAS_LEFT
+            left_client, left_clock = client, clock - 1
+        value = self._value({}, info, left_client, left_clock, block.right_client, block.right_clock)
+        runs = self._runs.get(client)
+        if value != (runs.values[-1] if runs is not None else 0):
+            if runs is None:
+                runs = self._runs[client] = Runs()
+            runs.append(clock, value)
+        plan = _Plan(data)
+        if info & ASTRAL:
+            self._note_pairs(plan, client, clock, clock, data)
+        if self._pairs is not None or plan.pairs is not None:
+            self._check_origins(plan, info, left_client, left_clock, block.right_client, block.right_clock)
+        if plan.splits_pairs:
+            self._found_split()
+        elif plan.pairs is not None and not self.splits_pairs:
+            self._add_pairs(plan.pairs, plan.pair_runs)
+        released.append((block.owner, Extent(client, clock, 1, data)))
+        self._clocks[client] = block.end
+        return block.end
+
+    @staticmethod
+    def _touching(hold: Hold, client: int, block: HeldBlock) -> list[int]:
+        """Waiting updates that hold or repeat this block."""
+        return [
+            ref
+            for ref, need in hold.needs.items()
+            if any(who == client and first < block.end and end > block.clock for who, first, end in need.spans)
+        ]
+
+    def _release_deletions(self, hold: Hold, client: int, deletions: dict[int, IdSet]) -> None:
+        """Let in the client's held deletions below its clock."""
+        for span in hold.take_spans(client, self._clocks.get(client, 0)):
+            for start, end in self._deletions.missing(client, span.clock, span.end):
+                deletions.setdefault(span.owner, IdSet()).add(client, start, end)
+                self._deletions.add(client, start, end)
+                if self._cuts_pair(None, client, start) or self._cuts_pair(None, client, end):
+                    self._found_split()
+                if self._digest is not None:
+                    self._digest.stale_deletions.add(client)
+
+    def _is_met(self, hold: Hold, ref: int) -> bool:
+        """Whether everything an update waits for is in effect; if not, it is woken again for the next it lacks."""
+        need = hold.needs[ref]
+        for client, _, end in need.spans[need.done :]:
+            if self._clocks.get(client, 0) < end:
+                hold.watch((WAKE_UPDATE, ref), client, end)
+                return False
+            need.done += 1
+        return True
+
+    def _write_released(
+        self, released: list[tuple[int, Extent]], deletions: dict[int, IdSet]
+    ) -> Iterator[tuple[int, list[bytes]]]:
+        """Released parts as updates by owner: blocks in the order they became ready, deletions last."""
+        limits = self._limits
+        batches: list[tuple[int, list[Extent], Deletions]] = []
+        for whose, extent in released:
+            if not batches or batches[-1][0] != whose:
+                batches.append((whose, [], []))
+            batches[-1][1].append(extent)
+        for whose, ids in deletions.items():
+            ranges = [(client, list(spans)) for client, spans in ids.items()]
+            if batches and batches[-1][0] == whose:
+                batches[-1][2].extend(ranges)
+            else:
+                batches.append((whose, [], ranges))
+        for whose, extents, ranges in batches:
+            yield (
+                whose,
+                write_slices(extents, ranges, slice_blocks=limits.slice_blocks, slice_bytes=limits.slice_bytes),
+            )
+
+    # -- surrogate pairs -----------------------------------------------------------------------------------------
+
+    def _note_pairs(self, plan: _Plan, client: int, start: int, clock: int, block: bytes) -> None:
+        """Remember where the pairs of a text block are that begins at `start` and is new from `clock` on."""
+        if self.splits_pairs:
+            return
+        pairs = plan.pairs
+        if pairs is None:
+            pairs = plan.pairs = IdSet()
+        for first, end in pair_runs(block):
+            first, end = start + first, start + end  # noqa: PLW2901  clocks from here on
+            if first < clock:
+                # A pair cut in half by what was known already is two U+FFFD by now.
+                first = clock + ((clock - first) & 1)  # noqa: PLW2901
+            pairs.add(client, first, end)
+            plan.pair_runs += 1
+            if plan.pair_runs + self._pair_runs > self._limits.pair_runs_max:
+                plan.splits_pairs = True
+                return
+
+    def _check_origins(
+        self, plan: _Plan, info: int, left_client: int, left_clock: int, right_client: int, right_clock: int
+    ) -> None:
+        """Notice an insertion between the halves of a pair."""
+        if info & HAS_LEFT and self._cuts_pair(plan.pairs, left_client, left_clock + 1):
+            plan.splits_pairs = True
+        if info & HAS_RIGHT and self._cuts_pair(plan.pairs, right_client, right_clock):
+            plan.splits_pairs = True
+
+    def _cuts_pair(self, fresh: IdSet | None, client: int, clock: int) -> bool:
+        """Whether `clock` is the second half of a pair, so that an edge before it cuts the pair."""
+        for pairs in (self._pairs, fresh):
+            ranges = pairs.get(client) if pairs is not None else None
+            if ranges is not None:
+                start = ranges.start_of(clock)
+                if start is not None and (clock - start) & 1:
+                    return True
+        return False
+
+    def _add_pairs(self, fresh: IdSet, runs: int) -> None:
+        self._pair_runs += runs
+        if self._pairs is None:
+            self._pairs = fresh
+            return
+        for client, ranges in fresh.items():
+            self._pairs.add_many(client, list(ranges))
+
+    def _found_split(self) -> None:
+        """From now on the answer is yes, so the positions are no longer needed."""
+        self.splits_pairs = True
+        self._pairs = None

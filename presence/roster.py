@@ -1,0 +1,235 @@
+"""The roster: who is present in one room, at which clock, and which session speaks for whom.
+
+Follows the clock rule of y-protocols 1.0.7 (`applyAwarenessUpdate`; protocol reference, section 2) to the letter where
+it decides what is accepted, because every browser decides by the same rule and must end at the same states. On top of
+it stands what a server needs and a browser doesn't: ownership, so that a session that ends takes exactly its own
+clients with it; a bound on everything; and a lane that tells the room only what changed (R9).
+
+Invariants:
+1. A client is present or buried (its clock is remembered) or unknown; never two of these.
+2. Each present client is owned by one session, the last that raised its clock.
+3. What changes nothing (an echo, an old clock) leaves owners, times and the lane as they were.
+4. A message is accepted whole or refused before anything changes.
+"""
+
+from collections import OrderedDict
+from typing import Final, NamedTuple
+
+from crdt.errors import CloseCode, TooLarge
+from presence.awareness import Entry, encode_awareness, encode_entry, join_entries, parse_awareness
+from presence.echoes import Echoes
+from presence.lane import Kind, Lane
+from presence.limits import RosterLimits
+
+__all__ = ["Present", "Received", "Roster", "RosterFull", "RosterLimits"]
+
+
+class Received(NamedTuple):
+    """What the caller must do next: send `buried`, an awareness update, to that session alone, unless it is None."""
+
+    buried: bytes | None
+
+
+class Present(NamedTuple):
+    """One present client. `state` is JSON text in UTF-8."""
+
+    client: int
+    session: int
+    state: bytes
+
+
+class RosterFull(TooLarge):
+    """The room's own share is used up: nothing its sender could do about it, so it may come back."""
+
+    code = CloseCode.BUSY
+
+
+_NOTHING: Final = Received(None)
+
+
+class _Presence:
+    """A present client's record, replaced when it is raised."""
+
+    __slots__ = ("_encoded", "client", "clock", "heard_at", "session", "state")
+
+    def __init__(self, session: int, entry: Entry, state: bytes, now: float) -> None:
+        self.session = session
+        self.client = entry.client
+        self.clock = entry.clock
+        self.state = state
+        self.heard_at = now
+        self._encoded: bytes | None = None
+
+    @property
+    def encoded(self) -> bytes:
+        """Made once, for the lane and for every joiner after it."""
+        if self._encoded is None:
+            self._encoded = encode_entry(self.client, self.clock, self.state)
+        return self._encoded
+
+
+class Roster:
+    """The presence of one room. Sessions are the caller's numbers; `now` never goes back."""
+
+    def __init__(self, limits: RosterLimits) -> None:
+        self._limits = limits
+        self._present: OrderedDict[int, _Presence] = OrderedDict()
+        """By client, the one unheard of for longest first."""
+        self._buried: OrderedDict[int, int] = OrderedDict()
+        """The clock of each client that isn't present any more, by client, the oldest burial first."""
+        self._owned: dict[int, dict[int, None]] = {}
+        """The clients of each session that has any, in the order they came."""
+        self._bytes = 0
+        self._lane = Lane(renewal_interval_s=limits.renewal_interval_s, removals_max=limits.entries_max)
+        self._echoes = Echoes()
+        self._full: bytes | None = None
+
+    def __len__(self) -> int:
+        return len(self._present)
+
+    @property
+    def present(self) -> list[Present]:
+        """Everybody, by client id."""
+        return [Present(client, here.session, here.state) for client, here in sorted(self._present.items())]
+
+    @property
+    def clocks(self) -> dict[int, int]:
+        """The clock of every client that is present or remembered."""
+        return {**self._buried, **{client: here.clock for client, here in self._present.items()}}
+
+    @property
+    def removals_shed(self) -> int:
+        """Removals the room was never told about because too many came between two takes."""
+        return self._lane.removals_shed
+
+    def receive(self, session: int, update: bytes, now: float) -> Received:
+        """Takes an awareness update of a session that is in the room. Raises RemoteError, with nothing changed.
+
+        After an error the caller ends the session and calls `leave`.
+        """
+        owned = self._owned.get(session)
+        # A session that owns nobody may be coming back with bytes we relayed for it before it was cut off: no echo.
+        if owned and self._echoes.recognise(update, next(iter(owned))):
+            return _NOTHING
+        accepted: list[Entry] = []
+        dead: list[Entry] = []
+        for entry in parse_awareness(update, self._limits, self._present):
+            here = self._present.get(entry.client)
+            known = here.clock if here is not None else self._buried.get(entry.client, 0)
+            # The same clock and null removes, but only for the owner: another browser's null at this clock is its
+            # own timeout or an echo, and says nothing about the client.
+            leaves = entry.state is None and here is not None and here.session == session
+            if entry.clock > known or (entry.clock == known and leaves):
+                accepted.append(entry)
+            elif here is None and known and entry.state is not None and not owned:
+                dead.append(Entry(entry.client, known, None))
+        if accepted:
+            self._check_limits(session, accepted)
+            for entry in accepted:
+                self._apply(session, entry, now)
+        # A provider that comes back offers its state at the clock it was removed at, and nobody would see it before its
+        # next renewal. Told of its own removal it raises its clock at once (y-protocols does that to its own client).
+        return Received(encode_awareness(dead)) if dead else _NOTHING
+
+    def leave(self, session: int, now: float) -> None:
+        """A session ended: removes the clients it still owns, at the clock they had."""
+        for client in self._owned.pop(session, ()):
+            self._remove(client, self._present[client].clock, now)
+
+    def expire(self, now: float) -> None:
+        """Removes who was not heard of for `expiry_s`."""
+        while self._present:
+            client, here = next(iter(self._present.items()))
+            if here.heard_at + self._limits.expiry_s > now:
+                break
+            self._disown(client, here.session)
+            self._remove(client, here.clock, now)
+
+    def next_expiry(self) -> float | None:
+        """When `expire` has something to do, None while nobody is present."""
+        if not self._present:
+            return None
+        return next(iter(self._present.values())).heard_at + self._limits.expiry_s
+
+    def next_take(self) -> float | None:
+        """When `take` has something to give, None while there is nothing to tell."""
+        return self._lane.next_take()
+
+    def take(self, now: float) -> bytes | None:
+        """One awareness update for everybody with the latest of all that changed, None when nothing is due."""
+        taken = self._lane.take(now)
+        if taken is None:
+            return None
+        clients = [*taken.shown, *(client for client, _ in taken.gone)]
+        encoded = [self._present[client].encoded for client in taken.shown]
+        encoded += [encode_entry(client, clock, None) for client, clock in taken.gone]
+        return self._echoes.remember(clients, encoded, now)
+
+    def full(self) -> bytes | None:
+        """All states, for one who joins; None while nobody is present."""
+        if self._full is None and self._present:
+            self._full = join_entries([here.encoded for here in self._present.values()])
+        return self._full
+
+    def _check_limits(self, session: int, accepted: list[Entry]) -> None:
+        owned = self._owned.get(session, {})
+        clients, entries, size = len(owned), len(self._present), self._bytes
+        for client, _, state in accepted:
+            here = self._present.get(client)
+            if here is not None:
+                clients -= client in owned
+                entries -= 1
+                size -= len(here.state)
+            if state is not None:
+                clients += 1
+                entries += 1
+                size += len(state)
+        limits = self._limits
+        if clients > limits.clients_per_session_max:
+            raise TooLarge(f"session speaks for {clients} clients, limit is {limits.clients_per_session_max}")
+        if entries > limits.entries_max:
+            raise RosterFull(f"{entries} clients would be present, limit is {limits.entries_max}")
+        if size > limits.bytes_max:
+            raise RosterFull(f"presence of the room would be {size} bytes, limit is {limits.bytes_max}")
+
+    def _apply(self, session: int, entry: Entry, now: float) -> None:
+        client, clock, state = entry
+        here = self._present.get(client)
+        if here is not None and (state is None or here.session != session):
+            self._disown(client, here.session)
+        if state is None:
+            if here is not None:
+                self._remove(client, clock, now)
+            else:
+                self._bury(client, clock)
+            return
+        if here is not None:
+            kind = Kind.RENEWED if here.state == state else Kind.CHANGED
+            self._bytes -= len(here.state)
+        else:
+            kind = Kind.ADDED if self._buried.pop(client, None) is None else Kind.CHANGED
+        self._present[client] = _Presence(session, entry, state, now)
+        self._present.move_to_end(client)
+        self._owned.setdefault(session, {})[client] = None
+        self._bytes += len(state)
+        self._lane.add(client, kind, now)
+        self._full = None
+
+    def _remove(self, client: int, clock: int, now: float) -> None:
+        """Ends a presence whose owner doesn't list it any more."""
+        self._bytes -= len(self._present.pop(client).state)
+        self._bury(client, clock)
+        self._lane.remove(client, clock, now)
+        self._full = None
+
+    def _bury(self, client: int, clock: int) -> None:
+        self._buried[client] = clock
+        self._buried.move_to_end(client)
+        if len(self._buried) > self._limits.clock_memory_max:
+            self._buried.popitem(last=False)
+
+    def _disown(self, client: int, session: int) -> None:
+        owned = self._owned[session]
+        del owned[client]
+        if not owned:
+            del self._owned[session]

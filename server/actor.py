@@ -1,0 +1,405 @@
+"""One room's actor: takes inputs, steps the pure machine, runs the effects, sleeps until the machine's deadline.
+
+One asyncio task per room. Inputs are posted synchronously and gathered until the task runs, so what arrives in one turn
+of the loop is merged in one tick. Knows the journal and the peers, not sockets or HTTP. Supervises its own machine
+(R13): an exception or a `Fail` starts the room over from its journal; too many in a while and the room is quarantined,
+read-only with its bytes kept; if even that fails the peers are closed and the hub is told.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+from crdt.errors import CloseCode, TuttiError, Unavailable
+from server.outbox import Fill, WireFrame
+from server.pace import Pace
+from server.room.effects import Broadcast, Close, Effect, Fail, Journal, Load, Message, Send
+from server.room.inputs import (
+    Committed,
+    CommitFailed,
+    FrameRefused,
+    Input,
+    Loaded,
+    OutboxBusy,
+    OutboxFull,
+    PaceChanged,
+    Restarted,
+    SessionJoined,
+    SessionLeft,
+    UpdateReceived,
+)
+from server.room.key import RoomKey
+from server.room.limits import RoomLimits
+from server.room.machine import Room
+from server.room.rows import Row, StoredRoom
+from server.supervision import RestartBudget
+from server.telemetry import Telemetry
+
+logger = logging.getLogger("tutti.room")
+
+INPUTS_PER_TURN: Final = 256
+"""Inputs handled before the loop gets its turn: a flood in one room must not hold up the others."""
+
+
+class Peer(Protocol):
+    """A session as the actor sees it."""
+
+    def encode(self, message: Message) -> WireFrame:
+        """The message in this peer's protocol. The same for all peers with the same `framing`."""
+
+    framing: object
+    """Identifies the protocol, so that a broadcast is encoded once per protocol."""
+
+    def send(self, frame: WireFrame) -> Fill:
+        """Hand over a frame; see `Outbox.put`."""
+
+    def close(self, code: int, reason: str) -> None:
+        """End it, perhaps a little later. Nothing is sent to it after."""
+
+    def pause_reading(self) -> None:
+        """Take no more from it for now."""
+
+    def resume_reading(self) -> None:
+        """Go on."""
+
+
+class RoomJournal(Protocol):
+    """The part of the journal an actor needs; see `server.store.journal`."""
+
+    def append(self, row: Row, done: Callable[[int, Unavailable | None], None]) -> None:
+        """Keep the row; `done(seq, error)` once it is on disk or never will be. Raises Unavailable at once if it can't."""
+
+    async def load(self, key: RoomKey) -> StoredRoom:
+        """Everything kept of the room, after its own pending commits (R16)."""
+
+
+class Recorder(Protocol):
+    """Where a trace of the room goes; see `server.record`."""
+
+    def step(self, event: Input | None, now: float, effects: list[Effect] | None) -> None:
+        """One call of the machine: an input, or a tick if None. `effects` is None if it raised."""
+
+    def close(self) -> None:
+        """The room is closed."""
+
+
+class Actor:
+    """See the module. Create, then `start()`; `close()` when no session is left."""
+
+    def __init__(
+        self,
+        key: RoomKey,
+        *,
+        limits: RoomLimits,
+        journal: RoomJournal,
+        journal_available: bool,
+        pace: Pace,
+        inbox_bytes_max: int,
+        budget: RestartBudget,
+        quarantine_s: float,
+        telemetry: Telemetry,
+        recorder: Recorder | None,
+        failed: Callable[["Actor"], None],
+    ) -> None:
+        self.key = key
+        self.room = Room(key, limits, journal_available=journal_available, counts=telemetry)
+        self.peers: dict[int, Peer] = {}
+        self.state = "loading"
+        """loading, open, rebuilding, quarantined, closing or failed; for people, not for decisions."""
+        self.holds = 0
+        """Joins under way: the hub must not evict the room."""
+        self.closed = asyncio.Event()
+        self._journal = journal
+        self._pace = pace
+        self._inbox: deque[Input] = deque()
+        self._inbox_bytes = 0
+        self._inbox_bytes_max = inbox_bytes_max
+        self._paused: dict[int, None] = {}
+        self._full: list[tuple[int, Fill]] = []
+        self._budget = budget
+        self._quarantine_s = quarantine_s
+        self._telemetry = telemetry
+        self._recorder = recorder
+        self._failed = failed
+        self._run = 0  # rises with each restart: what the journal reports for an earlier run is of no concern
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._tick_interval_s = limits.tick_interval_s
+
+    # ---- from the hub and the sockets
+
+    def start(self) -> None:
+        """Begin to load; posts are taken from now on."""
+        self._task = self._loop.create_task(self._main(), name=f"room {self.key}")
+
+    def join(self, session: int, peer: Peer, *, author: str, wants_saved: bool) -> None:
+        """A session enters. Its frames are to be posted after this."""
+        self.peers[session] = peer
+        self.post(SessionJoined(session, author, wants_saved))
+
+    def leave(self, session: int) -> None:
+        """A session is gone."""
+        if self.peers.pop(session, None) is not None:
+            self._paused.pop(session, None)
+            self.post(SessionLeft(session))
+
+    def post(self, event: Input) -> None:
+        """Hand the room an input. Never blocks; above the inbox limit the sender is not read from any more (R7)."""
+        self._inbox.append(event)
+        if type(event) is UpdateReceived:
+            self._inbox_bytes += len(event.update)
+            if self._inbox_bytes + self.room.content.backlog_bytes > self._inbox_bytes_max:
+                self._pause(event.session)
+        self._wake()
+
+    async def close(self) -> None:
+        """Finish what is queued, wait for its commit, end. Sessions must have left."""
+        self.state = "closing"
+        self._stopping = True
+        self._wake()
+        if self._task is not None:
+            await self._task
+
+    # ---- the task
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def _main(self) -> None:
+        try:
+            self._guard(self.room.open)
+            while True:
+                self._turn()
+                if self._stopping and self._finished:
+                    break
+                deadline = self.room.next_deadline()
+                if self._inbox or (deadline is not None and deadline <= self._loop.time()):
+                    await asyncio.sleep(0)
+                else:
+                    await self._wait(deadline)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._loading is not None:
+                self._loading.cancel()
+            if self._recorder is not None:
+                self._recorder.close()
+            self.closed.set()
+
+    @property
+    def _finished(self) -> bool:
+        return self.state == "failed" or (not self._inbox and self.room.settled)
+
+    async def _wait(self, deadline: float | None) -> None:
+        """Until something is posted or the deadline is there."""
+        timer = self._timer
+        if deadline is not None and (timer is None or timer.when() > deadline):
+            # A timer that fires early costs one look; arming one for each message would cost more.
+            if timer is not None:
+                timer.cancel()
+            self._timer = self._loop.call_at(deadline, self._timer_fired)
+        self._waiter = self._loop.create_future()
+        await self._waiter
+        self._waiter = None
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self._wake()
+
+    def _turn(self) -> None:
+        """Everything that is due, within bounds."""
+        if self._pace.tick_interval_s != self._tick_interval_s:
+            self._tick_interval_s = self._pace.tick_interval_s
+            self._handle(PaceChanged(self._tick_interval_s))
+        inbox = self._inbox
+        for _ in range(min(len(inbox), INPUTS_PER_TURN)):
+            event = inbox.popleft()
+            if type(event) is UpdateReceived:
+                self._inbox_bytes -= len(event.update)
+            self._handle(event)
+        deadline = self.room.next_deadline()
+        if deadline is not None and deadline <= self._loop.time():
+            self._guard(self._tick)
+        if self._paused and self._inbox_bytes + self.room.content.backlog_bytes < self._inbox_bytes_max // 2:
+            paused, self._paused = self._paused, {}
+            for session in paused:
+                self.peers[session].resume_reading()
+        if self.state in {"loading", "rebuilding"} and self.room.content.loaded:
+            self.state = "quarantined" if self.room.quarantined else "open"
+
+    def _handle(self, event: Input) -> None:
+        self._guard(partial(self._step, event))
+
+    def _step(self, event: Input) -> list[Effect]:
+        now = self._loop.time()
+        try:
+            effects = self.room.handle(event, now)
+        except BaseException:
+            if self._recorder is not None:
+                self._recorder.step(event, now, None)
+            # Whoever sent what our code can't bear must not be able to send it again to the rebuilt room (R10).
+            session = getattr(event, "session", None)
+            if session is not None:
+                self._inbox.appendleft(FrameRefused(session, CloseCode.INTERNAL_ERROR, "internal error"))
+            raise
+        if self._recorder is not None:
+            self._recorder.step(event, now, effects)
+        return effects
+
+    def _tick(self) -> list[Effect]:
+        now = self._loop.time()
+        try:
+            effects = self.room.tick(now)
+        except BaseException:
+            if self._recorder is not None:
+                self._recorder.step(None, now, None)
+            raise
+        self._telemetry.ticks += 1
+        if self._recorder is not None:
+            self._recorder.step(None, now, effects)
+        return effects
+
+    def _guard(self, step: Callable[[], list[Effect]]) -> None:
+        """One step of the machine and its effects. Whatever goes wrong in there ends this room's run, not the node (R10)."""
+        try:
+            effects = step()
+        except (KeyboardInterrupt, SystemExit, asyncio.CancelledError):
+            raise
+        except BaseException as error:  # noqa: BLE001 - pycrdt's panics derive from BaseException
+            logger.exception("room %s failed", self.key, exc_info=error)
+            self._restart(poisoned=True)
+            return
+        for effect in effects:
+            self._run_effect(effect)
+        # Before anything else happens to the room: it takes the document as it is now for what these peers have (R8).
+        while self._full:
+            session, fill = self._full.pop()
+            self._handle(OutboxFull(session) if fill is Fill.FULL else OutboxBusy(session))
+
+    # ---- effects
+
+    def _run_effect(self, effect: Effect) -> None:
+        match effect:
+            case Broadcast():
+                self._broadcast(effect)
+            case Send():
+                peer = self.peers.get(effect.session)
+                if peer is not None:
+                    self._telemetry.frames_out += 1
+                    fill = peer.send(peer.encode(effect.message))
+                    if fill:
+                        self._full.append((effect.session, fill))
+            case Journal():
+                self._append(effect.row)
+            case Load():
+                self._start_load()
+            case Close():
+                self._telemetry.closed(effect.code)
+                peer = self.peers.pop(effect.session, None)
+                self._paused.pop(effect.session, None)
+                if peer is not None:
+                    logger.info("session %d of room %s closed: %d %s", effect.session, self.key, effect.code, effect.reason)
+                    peer.close(effect.code, effect.reason)
+            case Fail():
+                logger.error("room %s failed: %s", self.key, effect.reason)
+                self._restart(poisoned=effect.poisoned)
+
+    def _broadcast(self, effect: Broadcast) -> None:
+        peers = self.peers
+        frames: dict[object, WireFrame] = {}
+        skip = effect.skip
+        sent = 0
+        for session in effect.to:
+            if session == skip:
+                continue
+            peer = peers.get(session)
+            if peer is None:
+                continue
+            frame = frames.get(peer.framing)
+            if frame is None:
+                frame = frames[peer.framing] = peer.encode(effect.message)
+            fill = peer.send(frame)
+            sent += 1
+            if fill:
+                self._full.append((session, fill))
+        self._telemetry.frames_out += sent
+        self._telemetry.bytes_out += sent * len(effect.message.update)
+
+    def _append(self, row: Row) -> None:
+        try:
+            self._journal.append(row, partial(self._journaled, self._run))
+        except Unavailable as error:
+            self.post(CommitFailed(row.seq, str(error)))
+
+    def _journaled(self, run: int, seq: int, error: Unavailable | None) -> None:
+        if run != self._run:
+            return
+        self.post(Committed(seq) if error is None else CommitFailed(seq, str(error)))
+
+    def _start_load(self) -> None:
+        if self._loading is not None:
+            self._loading.cancel()
+        self._loading = self._loop.create_task(self._load_room(), name=f"load {self.key}")
+
+    async def _load_room(self) -> None:
+        try:
+            stored = await self._journal.load(self.key)
+        except TuttiError as error:
+            logger.error("room %s can't be loaded: %s", self.key, error)
+            self._restart(poisoned=True)
+            return
+        self.post(Loaded(stored))
+
+    def _pause(self, session: int) -> None:
+        peer = self.peers.get(session)
+        if peer is not None and session not in self._paused:
+            self._telemetry.reads_paused += 1
+            self._paused[session] = None
+            peer.pause_reading()
+
+    # ---- supervision
+
+    def _restart(self, *, poisoned: bool) -> None:
+        """Start the room over from its journal, or quarantine it, or give it up (R13)."""
+        if self.state == "failed":
+            return
+        self._run += 1
+        self._full.clear()
+        self._telemetry.room_rebuilds += 1
+        read_only = self.room.quarantined
+        if poisoned and not self._budget.spend(self._loop.time()):
+            if read_only:
+                self._give_up()
+                return
+            read_only = True
+            self._telemetry.quarantines += 1
+            logger.error("room %s is quarantined for %g s: read-only, its journal is kept", self.key, self._quarantine_s)
+            self._loop.call_later(self._quarantine_s, self._end_quarantine)
+        self.state = "rebuilding"
+        self._handle(Restarted(read_only))
+
+    def _end_quarantine(self) -> None:
+        if self.state == "quarantined":
+            self._budget.reset()
+            self._run += 1
+            self.state = "rebuilding"
+            self.post(Restarted(read_only=False))
+
+    def _give_up(self) -> None:
+        """Not even reading works: let go of the peers. The journal keeps the bytes, a later join tries again."""
+        self.state = "failed"
+        self._stopping = True
+        peers, self.peers = self.peers, {}
+        for peer in peers.values():
+            peer.close(CloseCode.ROOM_FAILED, "room can't be opened now")
+        self._failed(self)
+        self._wake()

@@ -1,0 +1,522 @@
+"""The room machine: decides everything about one room, waits for nothing, reads no clock.
+
+    room.handle(input, now) -> effects      answer what must be answered at once, queue the rest
+    room.tick(now)          -> effects      merge the queue: one transaction, one broadcast, one row
+    room.next_deadline()    -> float | None  when to tick next; None means nothing is pending
+
+The caller (`server.actor`, the simulator, a replay) runs the effects in order before the next step, and reports
+`OutboxFull` before anything else. Any exception out of here means that the room's memory can't be trusted: restart it
+(R13). Content lives in `server.room.content`, presence in `presence.roster`, what is durable in `server.room.saved`.
+
+What holds after every step:
+1. Nobody is answered from a document that is not loaded (R1).
+2. What a session was sent is in the document (R2).
+3. `Saved(n)` is sent only when the rows of a session's first n document frames are committed (R4).
+4. A document frame that was not accepted is followed by a step 1 to its sender or by its close (R7).
+5. Without pending work `next_deadline` is None, or the next expiry of presence.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from crdt.errors import CloseCode, DocumentBroken, HoldOverflow, RemoteError
+from crdt.state_vector import decode_state_vector, encode_state_vector
+from crdt.sync import SyncStep1, SyncStep2, SyncUpdate
+from crdt.document import merge_all
+from presence.roster import Roster
+from server.room import inputs as i
+from server.room.counts import Counts, RoomCounts
+from server.room.content import Content, Refusal, read_only_error
+from server.room.effects import Awareness, Broadcast, Close, Effect, Fail, Journal, Load, Message, Saved, Send
+from server.room.key import RoomKey
+from server.room.limits import RoomLimits
+from server.room.rows import FIRST_GENERATION, Row
+from server.room.saved import SavedLedger
+from server.room.sessions import CROWDED, LIVE, Crowded, Greeted, Lagging, Live, Session
+
+NEVER: Final = float("-inf")
+
+
+class Room:
+    """One room. Call `open()` first and run its effects."""
+
+    def __init__(
+        self, key: RoomKey, limits: RoomLimits, *, journal_available: bool = True, counts: Counts | None = None
+    ) -> None:
+        self.key = key
+        self.limits = limits
+        self._counts: Counts = counts if counts is not None else RoomCounts()
+        self.generation = FIRST_GENERATION
+        self.content = Content(limits)
+        self.roster = Roster(limits.roster)
+        self.last_seq = 0
+        """The newest row handed to the journal."""
+        self.committed_seq = 0
+        """The newest row known to be on disk."""
+        self.quarantined = False
+        self._journal_available = journal_available
+        self._interval = limits.tick_interval_s
+        self._last_tick = NEVER
+        self._sessions: dict[int, Session] = {}
+        self._frames: dict[int, tuple[int, int, int]] = {}  # ref -> (session, frame, step 1 answered or 0)
+        self._saving: dict[int, SavedLedger] = {}  # sessions with frames that are not durable yet
+        self._unanswered: dict[int, dict[int, int]] = {}  # step 1s that came before the room was loaded
+        self._timed: dict[int, None] = {}  # sessions with a resync or a slow-reader deadline, in order
+        self._next_ref = 0
+        self._to_live: tuple[int, ...] | None = ()  # recipients, rebuilt when a session changes state
+        self._to_present: tuple[int, ...] | None = ()
+        self._handlers: dict[type, Callable[..., list[Effect]]] = {
+            i.UpdateReceived: self._update_received,
+            i.AwarenessReceived: self._awareness_received,
+            i.Committed: self._committed,
+            i.StateVectorReceived: self._state_vector_received,
+            i.SessionJoined: self._session_joined,
+            i.SessionLeft: self._session_left,
+            i.AwarenessQueried: self._awareness_queried,
+            i.FrameRefused: self._frame_refused,
+            i.OutboxBusy: self._outbox_busy,
+            i.OutboxFull: self._outbox_full,
+            i.OutboxDrained: self._outbox_drained,
+            i.Loaded: self._loaded,
+            i.CommitFailed: self._commit_failed,
+            i.JournalChanged: self._journal_changed,
+            i.PaceChanged: self._pace_changed,
+            i.Restarted: self._restarted,
+        }
+
+    # ------------------------------------------------------------------ the three steps
+
+    def open(self) -> list[Effect]:
+        """The first step: ask for what the journal has."""
+        return [Load()]
+
+    def handle(self, event: i.Input, now: float) -> list[Effect]:
+        """Take one input. Raises only on a fault of ours."""
+        return self._handlers[type(event)](event, now)
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what is due. Harmless when nothing is."""
+        effects: list[Effect] = []
+        content = self.content
+        if content.working:
+            was_loaded = content.loaded
+            for refusal in content.work():
+                self._refused(refusal, now, effects)
+            if content.loaded and not was_loaded:
+                self._greet_all(effects)
+        if now >= self._last_tick + self._interval:
+            if content.queued:
+                self._last_tick = now
+                if not self._merge(effects):
+                    return effects
+            presence_due = self.roster.next_take()
+            if presence_due is not None and presence_due <= now:
+                self._last_tick = now
+                self._share_presence(now, effects)
+        expiry = self.roster.next_expiry()
+        if expiry is not None and expiry <= now:
+            self.roster.expire(now)
+        if self._timed:
+            self._run_timed(now, effects)
+        return effects
+
+    def next_deadline(self) -> float | None:
+        """When `tick` has something to do; in the past means now."""
+        if self.content.working:
+            return NEVER
+        cadence = self._last_tick + self._interval
+        if self.content.queued:
+            return cadence
+        due = self.roster.next_take()
+        if due is not None:
+            due = max(due, cadence)
+        expiry = self.roster.next_expiry()
+        if expiry is not None and (due is None or expiry < due):
+            due = expiry
+        for session_id in self._timed:
+            session = self._sessions[session_id]
+            at = session.state.closes_at if isinstance(session.state, Lagging) else session.resync_at
+            if at is not None and (due is None or at < due):
+                due = at
+        return due
+
+    # ------------------------------------------------------------------ what others may look at
+
+    @property
+    def sessions(self) -> int:
+        """How many sockets are in the room."""
+        return len(self._sessions)
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is queued, at work or waiting for its commit: the room may be evicted once it has no session."""
+        content = self.content
+        return content.loaded and not content.working and not content.queued and self.committed_seq == self.last_seq
+
+    # ------------------------------------------------------------------ sessions come and go
+
+    def _session_joined(self, event: i.SessionJoined, _now: float) -> list[Effect]:
+        ledger = SavedLedger() if event.wants_saved else None
+        session = Session(event.session, event.author, ledger)
+        self._sessions[event.session] = session
+        self._recipients_changed()
+        effects: list[Effect] = []
+        if self.content.loaded:
+            self._greet(session, effects)
+        return effects
+
+    def _greet(self, session: Session, effects: list[Effect]) -> None:
+        self._ask_state(session, effects)
+        everybody = self.roster.full()
+        if everybody is not None:
+            effects.append(Send(session.id, Awareness(everybody)))
+        if session.saved is not None:
+            session.saved.committed(self.committed_seq)
+            effects.append(Send(session.id, Saved(session.saved.count)))
+
+    def _greet_all(self, effects: list[Effect]) -> None:
+        """The room has just been loaded: first for those who waited, or again after a restart (R13)."""
+        for session in self._sessions.values():
+            self._greet(session, effects)
+        waiting, self._unanswered = self._unanswered, {}
+        for session_id, theirs in waiting.items():
+            self._answer(self._sessions[session_id], theirs, effects)
+
+    def _session_left(self, event: i.SessionLeft, now: float) -> list[Effect]:
+        self._forget(event.session, now)
+        return []
+
+    def _forget(self, session_id: int, now: float) -> None:
+        if self._sessions.pop(session_id, None) is None:
+            return
+        self._saving.pop(session_id, None)
+        self._unanswered.pop(session_id, None)
+        self._timed.pop(session_id, None)
+        self.roster.leave(session_id, now)
+        self._recipients_changed()
+
+    def _end(self, session_id: int, code: int, reason: str, now: float, effects: list[Effect]) -> None:
+        """Close a session for cause. What it sent before and was accepted stays."""
+        if session_id in self._sessions:
+            self._forget(session_id, now)
+            effects.append(Close(session_id, code, reason))
+
+    def _frame_refused(self, event: i.FrameRefused, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        self._end(event.session, event.code, event.reason, now, effects)
+        return effects
+
+    # ------------------------------------------------------------------ sync
+
+    def _ask_state(self, session: Session, effects: list[Effect]) -> None:
+        # The gate's clocks, not the document's: what is queued is as good as merged, and cheap to know.
+        if session.saved is not None:
+            session.saved.asked()
+        effects.append(Send(session.id, SyncStep1(self.content.gate.state_vector())))
+
+    def _state_vector_received(self, event: i.StateVectorReceived, now: float) -> list[Effect]:
+        session = self._sessions.get(event.session)
+        if session is None:
+            return []
+        effects: list[Effect] = []
+        try:
+            theirs = decode_state_vector(event.state_vector, clients_max=self.limits.state_vector_clients_max)
+        except RemoteError as error:
+            self._end(session.id, error.code, error.reason, now, effects)
+            return effects
+        if self.content.loaded:
+            self._answer(session, theirs, effects)
+        else:
+            self._unanswered[session.id] = theirs
+        return effects
+
+    def _answer(self, session: Session, theirs: dict[int, int], effects: list[Effect]) -> None:
+        # What we do not know can't change the answer, and must not cost pycrdt anything.
+        ours = self.content.gate.clocks
+        state_vector = encode_state_vector({c: min(n, ours[c]) for c, n in theirs.items() if c in ours})
+        if isinstance(session.state, Lagging):
+            session.state = Lagging(state_vector, owes_step2=True, closes_at=session.state.closes_at)
+            return
+        effects.append(Send(session.id, SyncStep2(self.content.document.update_since(state_vector))))
+        if isinstance(session.state, Greeted):
+            self._set_state(session, LIVE)
+
+    def _update_received(self, event: i.UpdateReceived, now: float) -> list[Effect]:
+        session = self._sessions.get(event.session)
+        if session is None:
+            return []
+        ref = self._next_ref
+        self._next_ref = ref + 1
+        if session.saved is not None:
+            frame = session.saved.received()
+            answer = session.saved.answered() if event.answers_step1 else 0
+            self._frames[ref] = (session.id, frame, answer)
+            self._saving[session.id] = session.saved
+        content = self.content
+        refusal = content.offer(event.update, owner=session.id, author=session.author, ref=ref)
+        effects: list[Effect] = []
+        if refusal is not None:
+            self._refused(refusal, now, effects)
+            return effects
+        self._counts.updates_admitted += 1
+        if content.waiting and ref in content.waiting:
+            self._counts.updates_held += 1
+            self._resync(session, now)
+        return effects
+
+    def _refused(self, refusal: Refusal, now: float, effects: list[Effect]) -> None:
+        refused = self._counts.updates_refused
+        refused[refusal.error.code] = refused.get(refusal.error.code, 0) + 1
+        frame = self._frames.pop(refusal.ref, None)
+        session = self._sessions.get(refusal.owner)
+        if session is None:
+            return
+        if session.saved is not None and frame is not None:
+            session.saved.refused(frame[1])
+        if isinstance(refusal.error, HoldOverflow):
+            session.has_hole = True
+            self._resync(session, now)
+        else:
+            self._end(session.id, refusal.error.code, refusal.error.reason, now, effects)
+
+    def _resync(self, session: Session, now: float) -> None:
+        """The session's stream has a hole: ask for its state, at once the first time, then with growing waits (R7)."""
+        if session.resync_at is None:
+            session.resync_at = now + session.resync_delay_s
+            self._timed[session.id] = None
+
+    # ------------------------------------------------------------------ the tick
+
+    def _merge(self, effects: list[Effect]) -> bool:
+        """Let queued updates take effect; False if the document broke over it and the room must restart (R10, R13)."""
+        content = self.content
+        try:
+            done = content.merge()
+        except DocumentBroken as error:
+            offender = content.owner_at(error.index)
+            self._end(offender, CloseCode.MALFORMED, "update can't be applied", self._last_tick, effects)
+            effects.append(Fail(str(error), poisoned=True))
+            return False
+        if done.updates:
+            update = done.updates[0] if len(done.updates) == 1 else merge_all(done.updates)
+            author = done.owners[0]
+            sole = author if all(owner == author for owner in done.owners) else None
+            effects.append(Broadcast(SyncUpdate(update), self._live(), sole))
+            self._counts.tick_updates += len(done.updates)
+        if done.entries:
+            self.last_seq += 1
+            effects.append(Journal(Row(self.key, self.generation, self.last_seq, tuple(done.entries))))
+        if self._frames:
+            self._cover(done.settled, effects)
+        if content.lost_clocks:
+            self._start_over(effects, kept=self.last_seq)
+        return True
+
+    def _cover(self, settled: list[int], effects: list[Effect]) -> None:
+        """What is whole now is as durable as the newest row: it is in it, or in one before (R4)."""
+        touched: dict[int, SavedLedger] = {}
+        for ref in settled:
+            frame = self._frames.pop(ref, None)
+            if frame is None:
+                continue
+            session_id, number, answer = frame
+            ledger = self._saving.get(session_id)
+            if ledger is None:
+                continue
+            ledger.covered(number, self.last_seq)
+            if answer:
+                ledger.covered_holes(answer, self.last_seq)
+            touched[session_id] = ledger
+        if self.committed_seq == self.last_seq:
+            for session_id, ledger in touched.items():
+                self._tell_saved(session_id, ledger, effects)
+
+    def _tell_saved(self, session_id: int, ledger: SavedLedger, effects: list[Effect]) -> None:
+        if not ledger.committed(self.committed_seq):
+            return
+        if ledger.settled:
+            del self._saving[session_id]
+        if not isinstance(self._sessions[session_id].state, Lagging):
+            effects.append(Send(session_id, Saved(ledger.count)))
+
+    def _committed(self, event: i.Committed, _now: float) -> list[Effect]:
+        # A commit of before a restart may still be reported; the loaded state already includes it.
+        self.committed_seq = max(self.committed_seq, event.seq)
+        effects: list[Effect] = []
+        for session_id, ledger in list(self._saving.items()):
+            self._tell_saved(session_id, ledger, effects)
+        return effects
+
+    # ------------------------------------------------------------------ presence
+
+    def _awareness_received(self, event: i.AwarenessReceived, now: float) -> list[Effect]:
+        session = self._sessions.get(event.session)
+        if session is None:
+            return []
+        effects: list[Effect] = []
+        try:
+            received = self.roster.receive(session.id, event.update, now)
+        except RemoteError as error:
+            self._end(session.id, error.code, error.reason, now, effects)
+            return effects
+        if received.buried is not None:
+            effects.append(Send(session.id, Awareness(received.buried)))
+        return effects
+
+    def _awareness_queried(self, event: i.AwarenessQueried, _now: float) -> list[Effect]:
+        everybody = self.roster.full()
+        if event.session not in self._sessions or everybody is None:
+            return []
+        return [Send(event.session, Awareness(everybody))]
+
+    def _share_presence(self, now: float, effects: list[Effect]) -> None:
+        update = self.roster.take(now)
+        self._counts.presence_changes += 1
+        if update is not None and self._sessions:
+            # The sender gets it back too: the provider's watchdog lives on that echo (PROTOCOL, keep-alive).
+            effects.append(Broadcast(Awareness(update), self._present(), None))
+
+    # ------------------------------------------------------------------ slow readers (R8)
+
+    def _outbox_busy(self, event: i.OutboxBusy, _now: float) -> list[Effect]:
+        session = self._sessions.get(event.session)
+        if session is not None and isinstance(session.state, Live):
+            self._set_state(session, CROWDED)
+        return []
+
+    def _outbox_full(self, event: i.OutboxFull, now: float) -> list[Effect]:
+        session = self._sessions.get(event.session)
+        if session is not None and not isinstance(session.state, Lagging):
+            self._counts.outbox_overflows += 1
+            # The document as it stands is what a synced session was sent last: the outbox still took that frame.
+            sent = None if isinstance(session.state, Greeted) else self.content.document.state_vector()
+            closes_at = now + self.limits.slow_reader_close_s
+            self._set_state(session, Lagging(sent, owes_step2=False, closes_at=closes_at))
+            self._timed[session.id] = None
+        return []
+
+    def _outbox_drained(self, event: i.OutboxDrained, _now: float) -> list[Effect]:
+        session = self._sessions.get(event.session)
+        if session is None or isinstance(session.state, Greeted | Live):
+            return []
+        effects: list[Effect] = []
+        state = session.state
+        if isinstance(state, Lagging):
+            if not self.content.loaded:
+                # Restarted meanwhile: everybody is greeted and answered once it is loaded.
+                self._set_state(session, LIVE)
+                if state.state_vector is not None:
+                    self._unanswered[session.id] = decode_state_vector(
+                        state.state_vector, clients_max=self.limits.state_vector_clients_max
+                    )
+                return effects
+            if state.state_vector is None:
+                self._set_state(session, Greeted())
+            else:
+                diff = self.content.document.update_since(state.state_vector)
+                message: Message = SyncStep2(diff) if state.owes_step2 else SyncUpdate(diff)
+                effects.append(Send(session.id, message))
+                self._set_state(session, LIVE)
+            if session.resync_at is None:
+                self._timed.pop(session.id, None)
+        else:
+            assert isinstance(state, Crowded)
+            self._set_state(session, LIVE)
+        everybody = self.roster.full()
+        if everybody is not None:
+            effects.append(Send(session.id, Awareness(everybody)))
+        if session.saved is not None:
+            effects.append(Send(session.id, Saved(session.saved.count)))
+        return effects
+
+    def _run_timed(self, now: float, effects: list[Effect]) -> None:
+        for session_id in list(self._timed):
+            session = self._sessions[session_id]
+            state = session.state
+            if isinstance(state, Lagging):
+                if state.closes_at <= now:
+                    self._counts.slow_readers_closed += 1
+                    self._end(session_id, CloseCode.TOO_SLOW, "reads too slowly", now, effects)
+            elif session.resync_at is None:
+                del self._timed[session_id]
+            elif session.resync_at <= now:
+                self._run_resync(session, now, effects)
+
+    def _run_resync(self, session: Session, now: float, effects: list[Effect]) -> None:
+        limits = self.limits
+        session.resync_at = None
+        self._timed.pop(session.id)
+        if not session.has_hole and not self.content.owner_waits(session.id):
+            session.resync_delay_s = 0.0
+            return
+        session.has_hole = False
+        self._counts.resyncs += 1
+        if self.content.loaded:  # else everybody is asked once it is
+            self._ask_state(session, effects)
+        session.resync_delay_s = min(max(session.resync_delay_s * 2, limits.resync_delay_s), limits.resync_delay_max_s)
+        if self.content.owner_waits(session.id):
+            self._resync(session, now)
+
+    # ------------------------------------------------------------------ journal and restarts
+
+    def _loaded(self, event: i.Loaded, _now: float) -> list[Effect]:
+        self.generation = event.stored.generation
+        self.last_seq = self.committed_seq = event.stored.last_seq
+        self.content.load(event.stored)
+        return []
+
+    def _commit_failed(self, event: i.CommitFailed, _now: float) -> list[Effect]:
+        self._journal_available = False
+        return [Fail(f"row {event.seq} could not be committed: {event.reason}", poisoned=False)]
+
+    def _journal_changed(self, event: i.JournalChanged, _now: float) -> list[Effect]:
+        self._journal_available = event.available
+        self._set_writable()
+        return []
+
+    def _restarted(self, event: i.Restarted, _now: float) -> list[Effect]:
+        self.quarantined = event.read_only
+        effects: list[Effect] = []
+        self._start_over(effects, kept=self.committed_seq)
+        return effects
+
+    def _start_over(self, effects: list[Effect], *, kept: int) -> None:
+        """Forget the document, keep the sessions, load. Everybody is asked for their state when it is there (R13)."""
+        self.content = Content(self.limits)
+        self._set_writable()
+        self._frames.clear()
+        for session in self._sessions.values():
+            if session.saved is not None:
+                session.saved.restarted(kept)
+        effects.append(Load())
+
+    def _set_writable(self) -> None:
+        if self._journal_available and not self.quarantined:
+            self.content.read_only = None
+        else:
+            self.content.read_only = read_only_error(quarantined=self.quarantined)
+
+    def _pace_changed(self, event: i.PaceChanged, _now: float) -> list[Effect]:
+        self._interval = event.tick_interval_s
+        return []
+
+    # ------------------------------------------------------------------ recipients
+
+    def _set_state(self, session: Session, state: Greeted | Live | Crowded | Lagging) -> None:
+        session.state = state
+        self._recipients_changed()
+
+    def _recipients_changed(self) -> None:
+        self._to_live = self._to_present = None
+
+    def _live(self) -> tuple[int, ...]:
+        """Who gets document frames."""
+        if self._to_live is None:
+            self._to_live = tuple(s.id for s in self._sessions.values() if isinstance(s.state, Live | Crowded))
+        return self._to_live
+
+    def _present(self) -> tuple[int, ...]:
+        """Who gets presence."""
+        if self._to_present is None:
+            self._to_present = tuple(s.id for s in self._sessions.values() if isinstance(s.state, Live | Greeted))
+        return self._to_present
