@@ -61,6 +61,19 @@ def _read_header(block: bytes) -> _Header:
     return _Header(info, block[1 : reader.pos], right_id, reader)
 
 
+def read_parent(data: bytes, at: int) -> tuple[str | None, str | None]:
+    """The parent of the block at `at`, one without origins: (root name, or None where it is an item; key if any)."""
+    reader = Reader(data)
+    reader.pos = at + 1
+    name = None
+    if reader.uint() == 1:
+        name = reader.string()
+    else:
+        reader.uint()
+        reader.uint()
+    return name, reader.string() if data[at] & HAS_KEY else None
+
+
 def cut_block(block: bytes, client: int, clock: int, start: int, end: int) -> bytes:
     """The clocks `[start, end)` of a block of `client` that begins at `clock` (and was parsed before).
 

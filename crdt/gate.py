@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from crdt.blocks import Deletions, Extent, cut_block, pair_runs, write_slices
+from crdt.blocks import Deletions, Extent, cut_block, pair_runs, read_parent, write_slices
 from crdt.content import NO_BUDGET
 from crdt.digest import Digest
 from crdt.errors import LocalError, Malformed, RemoteError, TooLarge
@@ -33,8 +33,8 @@ from crdt.hold import (
     Wake,
 )
 from crdt.limits import GateLimits
+from crdt.places import COLLECTED, LIST_SHIFT, PARENT, Draft, Place, Places, pack_id
 from crdt.ranges import IdSet
-from crdt.runs import LEVEL_SHIFT, PARENT, Runs
 from crdt.state_vector import encode_state_vector
 from crdt.update import (
     ASTRAL,
@@ -96,13 +96,13 @@ class _Cursor:
 class _Plan:
     """What an update would change, decided before anything does."""
 
-    __slots__ = ("clocks", "data", "extents", "pair_runs", "pairs", "runs", "splits_pairs", "whole")
+    __slots__ = ("clocks", "data", "extents", "pair_runs", "pairs", "places", "splits_pairs", "whole")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, places: Places) -> None:
         self.data = data
         self.clocks: dict[int, int] = {}
         """Clients that get new clocks, to how many they then have."""
-        self.runs: dict[int, Runs] = {}
+        self.places = Draft(places)
         self.pairs: IdSet | None = None
         """Clocks of surrogate pairs in new text; a range begins with the first half of one."""
         self.pair_runs = 0
@@ -116,13 +116,13 @@ class _Plan:
 class Gate:
     """Decides what of a room's updates reaches its document, and when. See the module's docstring."""
 
-    __slots__ = ("_clocks", "_deletions", "_digest", "_hold", "_limits", "_pair_runs", "_pairs", "_runs", "splits_pairs")
+    __slots__ = ("_clocks", "_deletions", "_digest", "_hold", "_limits", "_pair_runs", "_pairs", "_places", "splits_pairs")
 
     def __init__(self, limits: GateLimits | None = None) -> None:
         self._limits = limits or GateLimits()
         self._clocks: dict[int, int] = {}
         self._deletions = IdSet()
-        self._runs: dict[int, Runs] = {}
+        self._places = Places()
         self._pairs: IdSet | None = None
         """As in `_Plan.pairs`. None while the room has none, and once `splits_pairs` is true."""
         self._pair_runs = 0
@@ -199,7 +199,7 @@ class Gate:
     def _admit_parsed(
         self, parsed: ParsedUpdate, ref: int, owner: int, step_blocks: int
     ) -> Generator[None, None, Admission]:
-        plan = _Plan(parsed.data)
+        plan = _Plan(parsed.data, self._places)
         cursors = yield from self._plan_blocks(parsed, plan, step_blocks)
         fresh, held, all_fresh = yield from self._plan_deletions(parsed, plan, step_blocks)
         stuck = [cursor for cursor in cursors if cursor.pending is not None]
@@ -278,9 +278,8 @@ class Gate:
         if clock is None:
             clock = known.get(client, 0)
         first = clock
-        runs = plan.runs.get(client) or self._runs.get(client)
-        value = runs.values[-1] if runs is not None else 0
-        nested = bool(self._runs or plan.runs)
+        places = plan.places
+        place = places.last(client)
         count = 0
         begin = finish = -1
         cursor.wait = None
@@ -316,15 +315,16 @@ class Gate:
                 cut = cut_block(plan.data[at:stop], client, start, clock, end)
                 info = info & ~PARENT_ID | HAS_LEFT
                 left_client, left_clock = client, clock - 1
-            if nested or info & PARENT_ID or info & REF_MASK in (TYPE, DELETED, GC):
-                fresh_value = self._value(plan.runs, info, left_client, left_clock, right_client, right_clock)
-                if fresh_value != value:
-                    value = fresh_value
-                    own = plan.runs.get(client)
-                    if own is None:
-                        own = plan.runs[client] = Runs()
-                    own.append(clock, value)
-                    nested = True
+            if left_client == client and left_clock == clock - 1 and info & (HAS_LEFT | HAS_RIGHT) == HAS_LEFT:
+                # Typed on after its own last item: in the same list, and rarely a type.
+                home = place >> LIST_SHIFT
+            else:
+                left = (left_client, left_clock)
+                home = self._home(places, info, left, (right_client, right_clock), plan.data, at)
+            own_place = self._place(places, info & REF_MASK, home)
+            if own_place != place:
+                place = own_place
+                places.append(client, clock, place)
             if info & ASTRAL:
                 self._note_pairs(plan, client, start, clock, plan.data[at:stop])
             if self._pairs is not None or plan.pairs is not None:
@@ -348,39 +348,42 @@ class Gate:
             overlay[client] = clock
         return more
 
-    def _value(
-        self, fresh: dict[int, Runs], info: int, left_client: int, left_clock: int, right_client: int, right_clock: int
+    def _home(
+        self, places: Draft, info: int, left: tuple[int, int], right: tuple[int, int], data: bytes, at: int
     ) -> int:
-        """How deep a ready block lies and whether it may be a parent. Raises `Malformed` or `TooLarge`."""
-        ref = info & REF_MASK
-        if ref == GC:
-            return PARENT
-        level = 0
-        if info & PARENT_ID:
-            parent = self._value_at(fresh, left_client, left_clock)
-            if not parent & PARENT:
-                raise Malformed(f"parent at clock {left_clock} is no shared type")
-            level = (parent >> LEVEL_SHIFT) + 1
-        else:
-            # Both origins lie in the same parent. A collected one has forgotten its depth, so the deeper counts:
-            # pycrdt takes the parent from whichever still has one.
-            if info & HAS_LEFT:
-                level = self._value_at(fresh, left_client, left_clock) >> LEVEL_SHIFT
+        """The list a ready block goes into, whose bytes begin at `at`. Raises `Malformed`."""
+        if info & (HAS_LEFT | HAS_RIGHT):
+            home = places.at(*left) >> LIST_SHIFT if info & HAS_LEFT else COLLECTED
             if info & HAS_RIGHT:
-                level = max(level, self._value_at(fresh, right_client, right_clock) >> LEVEL_SHIFT)
-        if ref == TYPE:
-            if level >= self._limits.type_depth_max:
-                raise TooLarge(f"shared types are nested deeper than {self._limits.type_depth_max}")
-            return level << LEVEL_SHIFT | PARENT
-        return level << LEVEL_SHIFT | PARENT if ref == DELETED else level << LEVEL_SHIFT
+                other = places.at(*right) >> LIST_SHIFT
+                if home == COLLECTED:
+                    # pycrdt takes the parent from whichever origin still has one.
+                    home = other
+                elif other not in (home, COLLECTED):
+                    raise Malformed("left and right origin lie in different lists")
+            return home
+        if info == GC:
+            return COLLECTED
+        name, key = read_parent(data, at)
+        if name is not None:
+            return places.list_of(name if key is None else (name, key), 0)
+        parent = places.at(*left)
+        if not parent & PARENT:
+            raise Malformed(f"parent at clock {left[1]} is no shared type")
+        packed = pack_id(*left)
+        return places.list_of(packed if key is None else (packed, key), places.level(parent >> LIST_SHIFT) + 1)
 
-    def _value_at(self, fresh: dict[int, Runs], client: int, clock: int) -> int:
-        runs = fresh.get(client)
-        if runs is None or clock < runs.starts[0]:
-            runs = self._runs.get(client)
-            if runs is None:
-                return 0
-        return runs.at(clock)
+    def _place(self, places: Draft, ref: int, home: int) -> Place:
+        """The place of an item with content `ref` in the list `home`. Raises `TooLarge`."""
+        if ref == TYPE:
+            if places.level(home) >= self._limits.type_depth_max:
+                raise TooLarge(f"shared types are nested deeper than {self._limits.type_depth_max}")
+            return home << LIST_SHIFT | PARENT
+        if ref == DELETED:
+            return home << LIST_SHIFT | PARENT
+        if ref == GC:
+            return COLLECTED << LIST_SHIFT | PARENT
+        return home << LIST_SHIFT
 
     def _plan_deletions(
         self, parsed: ParsedUpdate, plan: _Plan, step_blocks: int
@@ -479,12 +482,7 @@ class Gate:
     def _commit(self, plan: _Plan, fresh: Deletions) -> None:
         """Make the plan true."""
         self._clocks.update(plan.clocks)
-        for client, runs in plan.runs.items():
-            known = self._runs.get(client)
-            if known is None:
-                self._runs[client] = runs
-            else:
-                known.extend(runs)
+        plan.places.commit()
         for client, ranges in fresh:
             self._deletions.add_many(client, ranges)
         if plan.splits_pairs:
@@ -598,13 +596,14 @@ class Gate:
             data = cut_block(data, client, block.clock, clock, block.end)
             info = info & ~PARENT_ID | HAS_LEFT
             left_client, left_clock = client, clock - 1
-        value = self._value({}, info, left_client, left_clock, block.right_client, block.right_clock)
-        runs = self._runs.get(client)
-        if value != (runs.values[-1] if runs is not None else 0):
-            if runs is None:
-                runs = self._runs[client] = Runs()
-            runs.append(clock, value)
-        plan = _Plan(data)
+        plan = _Plan(data, self._places)
+        places = plan.places
+        left = (left_client, left_clock)
+        home = self._home(places, info, left, (block.right_client, block.right_clock), data, 0)
+        place = self._place(places, info & REF_MASK, home)
+        if place != places.last(client):
+            places.append(client, clock, place)
+        places.commit()
         if info & ASTRAL:
             self._note_pairs(plan, client, clock, clock, data)
         if self._pairs is not None or plan.pairs is not None:

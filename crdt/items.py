@@ -1,29 +1,22 @@
 """Update V1 bytes as items: who wrote which content, next to what it was put, and what is deleted.
 
-Owns decoding and cutting; `crdt.replay` puts the items in order, `crdt.views` reads the result. The layout is the one of
-the shared protocol reference ("Update V1 in one paragraph"); yjs 13.6 `src/structs/*.js` is the other side.
+Owns decoding and cutting; `crdt.replay` puts the items in order, `crdt.views` reads the result. The other
+side is `Item.write` and `src/structs/Content*.js` of yjs 13.6.
 An item is cut wherever another item or a deletion refers into its middle, before anything is put in order: a reference
 then always meets a whole item, and replaying never has to cut (yjs cuts as it goes, to the same pieces).
 """
 
-import struct
 from collections.abc import Iterable
 from enum import IntEnum
 from itertools import pairwise
-from json import loads as json_loads
-from typing import Any, Final, final
+from typing import Any, Final
 
 from crdt.errors import Malformed, TooLarge, Unsupported
+from crdt.values import read_any, read_byte, read_count, read_json_or_undefined, read_json_text
 from crdt.varint import Reader
 
 ItemId = tuple[int, int]
 """(client, clock)."""
-
-ANY_DEPTH_MAX: Final = 100
-"""Nesting inside one value. The gate lets 64 through; the room between is for documents older than a lower limit."""
-
-SAFE_INTEGER_MAX: Final = 2**53 - 1
-"""Largest integer a JavaScript number keeps exactly."""
 
 
 class ContentRef(IntEnum):
@@ -60,21 +53,6 @@ class TypeRef(IntEnum):
     XML_TEXT = 6
 
 
-@final
-class Undefined:
-    """JavaScript's `undefined`, which is not null. One instance: `UNDEFINED`."""
-
-    def __repr__(self) -> str:
-        return "undefined"
-
-
-UNDEFINED: Final = Undefined()
-
-
-class BigInt(int):
-    """A JavaScript `bigint`: an integer, but not a number there."""
-
-
 class Branch:
     """A shared type: the first item of its sequence and of each of its keys, and the current item of each key."""
 
@@ -109,29 +87,17 @@ class Item:
         "right_origin",
     )
 
-    def __init__(
-        self,
-        ref: int,
-        client: int,
-        clock: int,
-        length: int,
-        content: Any,
-        origin: ItemId | None,
-        right_origin: ItemId | None,
-        parent: Branch | None,
-        parent_id: ItemId | None,
-        key: str | None,
-    ) -> None:
+    def __init__(self, ref: int, client: int, clock: int, length: int, content: Any) -> None:
         self.ref = ref
         self.client = client
         self.clock = clock
         self.length = length
         self.content = content
-        self.origin = origin
-        self.right_origin = right_origin
-        self.parent = parent
-        self.parent_id = parent_id
-        self.key = key
+        self.origin: ItemId | None = None
+        self.right_origin: ItemId | None = None
+        self.parent: Branch | None = None
+        self.parent_id: ItemId | None = None
+        self.key: str | None = None
         self.deleted = ref <= _DELETED
         self.left: Item | None = None
         self.right: Item | None = None
@@ -157,74 +123,98 @@ def decode_update(update: bytes, *, items_max: int) -> DecodedUpdate:
     Raises `Malformed` on bytes that break the format, `Unsupported` on content nobody reads, `TooLarge` past
     `items_max` items or values nested deeper than `ANY_DEPTH_MAX`.
     """
-    reader = Reader(update)
-    roots: dict[str, Branch] = {}
-    items: dict[int, list[Item]] = {}
-    cuts: dict[int, list[int]] = {}
-    budget = items_max
-    for _ in range(_count(reader)):
-        blocks = _count(reader)
-        budget -= blocks
-        if budget < 0:
-            raise TooLarge(f"document has more than {items_max} items")
-        client, clock = reader.uint(), reader.uint()
-        if client in items:
-            raise Malformed(f"client {client} is listed twice")
-        client_items = items[client] = []
-        for _ in range(blocks):
-            clock = _read_block(reader, client, clock, roots, client_items, cuts)
-    deletions = _read_deletions(reader, cuts)
-    reader.expect_end()
-    for client, client_items in items.items():
-        clocks = cuts.get(client)
-        if clocks:
-            items[client] = _cut(client_items, sorted(set(clocks)))
-    return DecodedUpdate(items, roots, deletions)
+    return _Decoder(update).decode(items_max)
 
 
-def _count(reader: Reader) -> int:
-    """A number of things of at least one byte each."""
-    count = reader.uint()
-    if count > reader.end - reader.pos:
-        raise Malformed(f"{count} entries announced in the {reader.end - reader.pos} bytes left")
-    return count
+class _Decoder:
+    """One update being read, and what later parts of it say about earlier ones."""
+
+    def __init__(self, update: bytes) -> None:
+        self._reader = Reader(update)
+        self._roots: dict[str, Branch] = {}
+        self._cuts: dict[int, list[int]] = {}
+        """client -> clocks at which an item has to begin, in no order."""
+
+    def decode(self, items_max: int) -> DecodedUpdate:
+        """See `decode_update`."""
+        reader = self._reader
+        items: dict[int, list[Item]] = {}
+        budget = items_max
+        for _ in range(read_count(reader)):
+            blocks = read_count(reader)
+            budget -= blocks
+            if budget < 0:
+                raise TooLarge(f"document has more than {items_max} items")
+            client, clock = reader.uint(), reader.uint()
+            if client in items:
+                raise Malformed(f"client {client} is listed twice")
+            client_items = items[client] = []
+            for _ in range(blocks):
+                item = self._read_block(client, clock)
+                clock += item.length
+                if item.ref != _SKIP:
+                    client_items.append(item)
+        deletions = self._read_deletions()
+        reader.expect_end()
+        for client, client_items in items.items():
+            clocks = self._cuts.get(client)
+            if clocks:
+                items[client] = _cut(client_items, sorted(set(clocks)))
+        return DecodedUpdate(items, self._roots, deletions)
+
+    def _read_block(self, client: int, clock: int) -> Item:
+        """A skip is returned as an item too: it takes up clocks, and nobody is to have it."""
+        reader, cuts = self._reader, self._cuts
+        info = read_byte(reader)
+        ref = info & 0x1F
+        if ref in (_GC, _SKIP):
+            return Item(ref, client, clock, _length(reader), None)
+        origin = right_origin = parent = parent_id = key = None
+        if info & 0x80:
+            origin = (reader.uint(), reader.uint())
+            cuts.setdefault(origin[0], []).append(origin[1] + 1)
+        if info & 0x40:
+            right_origin = (reader.uint(), reader.uint())
+            cuts.setdefault(right_origin[0], []).append(right_origin[1])
+        if not info & 0xC0:
+            # The parent is only written when no neighbour tells it.
+            if reader.uint():
+                parent = self._root(reader.string())
+            else:
+                parent_id = (reader.uint(), reader.uint())
+            if info & 0x20:
+                key = reader.string()
+        length, content = _read_content(reader, ref)
+        item = Item(ref, client, clock, length, content)
+        item.origin, item.right_origin = origin, right_origin
+        item.parent, item.parent_id, item.key = parent, parent_id, key
+        return item
+
+    def _root(self, name: str) -> Branch:
+        root = self._roots.get(name)
+        if root is None:
+            root = self._roots[name] = Branch(None, name)
+        return root
+
+    def _read_deletions(self) -> dict[int, list[tuple[int, int]]]:
+        reader = self._reader
+        deletions: dict[int, list[tuple[int, int]]] = {}
+        for _ in range(read_count(reader)):
+            ranges = deletions.setdefault(reader.uint(), [])
+            for _ in range(read_count(reader)):
+                clock = reader.uint()
+                ranges.append((clock, clock + reader.uint()))
+        for client, ranges in deletions.items():
+            merged = deletions[client] = _coalesced(sorted(ranges))
+            self._cuts.setdefault(client, []).extend(clock for pair in merged for clock in pair)
+        return deletions
 
 
-def _read_block(
-    reader: Reader, client: int, clock: int, roots: dict[str, Branch], items: list[Item], cuts: dict[int, list[int]]
-) -> int:
-    """Append one block to `items` (a skip leaves a hole in the clocks). Returns the clock behind it."""
-    info = _byte(reader)
-    ref = info & 0x1F
-    if ref in (_GC, _SKIP):
-        length = reader.uint()
-        if not length:
-            raise Malformed("block of no length")
-        if ref == _GC:
-            items.append(Item(_GC, client, clock, length, None, None, None, None, None, None))
-        return clock + length
-    origin = right_origin = parent_id = key = None
-    parent: Branch | None = None
-    if info & 0x80:
-        origin = (reader.uint(), reader.uint())
-        cuts.setdefault(origin[0], []).append(origin[1] + 1)
-    if info & 0x40:
-        right_origin = (reader.uint(), reader.uint())
-        cuts.setdefault(right_origin[0], []).append(right_origin[1])
-    if not info & 0xC0:
-        # The parent is only written when no neighbour tells it.
-        if reader.uint():
-            name = reader.string()
-            parent = roots.get(name)
-            if parent is None:
-                parent = roots[name] = Branch(None, name)
-        else:
-            parent_id = (reader.uint(), reader.uint())
-        if info & 0x20:
-            key = reader.string()
-    length, content = _read_content(reader, ref)
-    items.append(Item(ref, client, clock, length, content, origin, right_origin, parent, parent_id, key))
-    return clock + length
+def _length(reader: Reader) -> int:
+    length = reader.uint()
+    if not length:
+        raise Malformed("block of no length")
+    return length
 
 
 def _read_content(reader: Reader, ref: int) -> tuple[int, Any]:
@@ -237,24 +227,21 @@ def _read_content(reader: Reader, ref: int) -> tuple[int, Any]:
         return length, text
     match ref:
         case ContentRef.DELETED:
-            length = reader.uint()
-            if not length:
-                raise Malformed("block of no length")
-            return length, None
+            return _length(reader), None
         case ContentRef.ANY | ContentRef.JSON:
-            length = _count(reader)
+            length = read_count(reader)
             if not length:
                 raise Malformed("list of no values")
-            read = read_any if ref == ContentRef.ANY else _read_json_or_undefined
+            read = read_any if ref == ContentRef.ANY else read_json_or_undefined
             return length, [read(reader) for _ in range(length)]
         case ContentRef.BINARY:
             return 1, reader.bytes_()
         case ContentRef.EMBED:
-            return 1, _read_json(reader)
+            return 1, read_json_text(reader)
         case ContentRef.FORMAT:
             # The third is what showing it costs, for those who bound what they show.
             start = reader.pos
-            key, value = reader.string(), _read_json(reader)
+            key, value = reader.string(), read_json_text(reader)
             return 1, (key, value, reader.pos - start)
         case ContentRef.TYPE:
             kind = reader.uint()
@@ -273,124 +260,6 @@ def _read_content(reader: Reader, ref: int) -> tuple[int, Any]:
 def utf16_length(text: str) -> int:
     """Length in UTF-16 units."""
     return len(text) if text.isascii() else len(text.encode("utf-16-le")) >> 1
-
-
-def _byte(reader: Reader) -> int:
-    pos = reader.pos
-    if pos >= reader.end:
-        raise Malformed("message ends where a byte was expected")
-    reader.pos = pos + 1
-    return reader.data[pos]
-
-
-def read_any(reader: Reader, depth: int = 0) -> Any:
-    """One lib0 `any`. Integers beyond 53 bits cannot occur but as `BigInt`; bytes stay bytes."""
-    tag = _byte(reader)
-    match tag:
-        case 0x77:
-            return reader.string()
-        case 0x7D:
-            return reader.int_()
-        case 0x7B:
-            return _float(reader, ">d", 8)
-        case 0x7C:
-            return _float(reader, ">f", 4)
-        case 0x78:
-            return True
-        case 0x79:
-            return False
-        case 0x7E:
-            return None
-        case 0x7F:
-            return UNDEFINED
-        case 0x74:
-            return reader.bytes_()
-        case 0x7A:
-            return BigInt.from_bytes(_take(reader, 8), "big", signed=True)
-        case 0x75 | 0x76 if depth >= ANY_DEPTH_MAX:
-            raise TooLarge(f"value is nested deeper than {ANY_DEPTH_MAX}")
-        case 0x75:
-            return [read_any(reader, depth + 1) for _ in range(_count(reader))]
-        case 0x76:
-            return {reader.string(): read_any(reader, depth + 1) for _ in range(_count(reader))}
-        case _:
-            raise Malformed(f"value tag {tag} is not known")
-
-
-def _take(reader: Reader, size: int) -> bytes:
-    end = reader.pos + size
-    if end > reader.end:
-        raise Malformed(f"value of {size} bytes passes the {reader.end - reader.pos} bytes left")
-    raw = reader.data[reader.pos : end]
-    reader.pos = end
-    return raw
-
-
-def _float(reader: Reader, layout: str, size: int) -> float:
-    value: float = struct.unpack(layout, _take(reader, size))[0]
-    return value
-
-
-def _read_json(reader: Reader) -> Any:
-    return parse_json(reader.string())
-
-
-def _read_json_or_undefined(reader: Reader) -> Any:
-    text = reader.string()
-    return UNDEFINED if text == "undefined" else parse_json(text)
-
-
-def parse_json(text: str) -> Any:
-    """JSON as JavaScript reads it: numbers are doubles, half a surrogate pair is U+FFFD. Raises `Malformed`/`TooLarge`."""
-    try:
-        value = json_loads(text, parse_int=_js_integer)
-    except RecursionError:
-        raise TooLarge("json is nested too deeply") from None
-    except ValueError:
-        raise Malformed("value is not valid json") from None
-    return _mend(value, 0)
-
-
-def _js_integer(digits: str) -> int | float:
-    value = float(digits)
-    return int(value) if abs(value) <= SAFE_INTEGER_MAX else value
-
-
-def _mend(value: Any, depth: int) -> Any:
-    """Half a surrogate pair, which an escape can write, has no UTF-8; nesting is bounded as everywhere."""
-    if depth > ANY_DEPTH_MAX:
-        raise TooLarge(f"value is nested deeper than {ANY_DEPTH_MAX}")
-    if isinstance(value, str):
-        return well_formed(value)
-    if isinstance(value, list):
-        return [_mend(each, depth + 1) for each in value]
-    if isinstance(value, dict):
-        return {well_formed(key): _mend(each, depth + 1) for key, each in value.items()}
-    return value
-
-
-def well_formed(text: str) -> str:
-    """`text` with every half of a surrogate pair replaced by U+FFFD (JavaScript: `toWellFormed`)."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
-
-
-def _read_deletions(reader: Reader, cuts: dict[int, list[int]]) -> dict[int, list[tuple[int, int]]]:
-    deletions: dict[int, list[tuple[int, int]]] = {}
-    for _ in range(_count(reader)):
-        client = reader.uint()
-        ranges = deletions.setdefault(client, [])
-        for _ in range(_count(reader)):
-            clock = reader.uint()
-            ranges.append((clock, clock + reader.uint()))
-    for client, ranges in deletions.items():
-        merged = _coalesced(sorted(ranges))
-        deletions[client] = merged
-        cuts.setdefault(client, []).extend(clock for pair in merged for clock in pair)
-    return deletions
 
 
 def _coalesced(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -434,20 +303,10 @@ def _cut_item(item: Item, clocks: list[int], pieces: list[Item]) -> None:
         contents = [item.content[start:end] for start, end in pairwise(bounds)]
     origin = item.origin
     for (start, end), content in zip(pairwise(bounds), contents, strict=True):
-        piece = Item(
-            item.ref,
-            item.client,
-            item.clock + start,
-            end - start,
-            content,
-            origin,
-            item.right_origin,
-            None,
-            None,
-            item.key,
-        )
+        piece = Item(item.ref, item.client, item.clock + start, end - start, content)
+        piece.origin, piece.right_origin = origin, item.right_origin
         if not start:
-            piece.parent, piece.parent_id = item.parent, item.parent_id
+            piece.parent, piece.parent_id, piece.key = item.parent, item.parent_id, item.key
         pieces.append(piece)
         if item.ref != _GC:
             origin = (item.client, item.clock + end - 1)
@@ -458,6 +317,4 @@ def _cut_text(text: str, bounds: list[int]) -> list[str]:
     if text.isascii():
         return [text[start:end] for start, end in pairwise(bounds)]
     raw = text.encode("utf-16-le")
-    return [
-        raw[2 * start : 2 * end].decode("utf-16-le", "replace") for start, end in pairwise(bounds)
-    ]
+    return [raw[2 * start : 2 * end].decode("utf-16-le", "replace") for start, end in pairwise(bounds)]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from crdt.items import UNDEFINED, BigInt
+from crdt.values import UNDEFINED, BigInt
 
 
 def sorted_keys(keys: Iterable[str]) -> list[str]:

@@ -21,9 +21,10 @@ from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 from crdt.errors import RemoteError, TooLarge
-from crdt.items import UNDEFINED, BigInt, Branch, ContentRef, Item, TypeRef, Undefined
+from crdt.items import Branch, ContentRef, Item, TypeRef
 from crdt.javascript import js_string, sorted_keys
 from crdt.replay import replay, visible
+from crdt.values import UNDEFINED, BigInt, Undefined
 
 ViewKind = Literal["prosemirror", "xml", "text", "delta", "map", "array"]
 VIEW_KINDS: Final[tuple[ViewKind, ...]] = ("prosemirror", "xml", "text", "delta", "map", "array")

@@ -34,7 +34,9 @@ def python():
 def node():
     """Return what is wrong with Node.js, or None."""
     if shutil.which("node") is None or shutil.which("npm") is None:
-        return "Node.js %d or newer with npm is needed: install the packages nodejs and npm, or from nodejs.org" % NODE_MIN
+        return (
+            "Node.js %d or newer with npm is needed: install the packages nodejs and npm, or from nodejs.org" % NODE_MIN
+        )
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     if int(version.lstrip("v").split(".")[0]) < NODE_MIN:
         return "Node.js %d or newer is needed, this is %s" % (NODE_MIN, version)

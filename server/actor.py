@@ -18,10 +18,11 @@ from server.outbox import Fill, WireFrame
 from server.pace import Pace
 from server.room.effects import Broadcast, Close, Effect, Fail, Journal, Load, Message, Send
 from server.room.inputs import (
-    Committed,
     CommitFailed,
+    Committed,
     FrameRefused,
     Input,
+    JournalChanged,
     Loaded,
     OutboxBusy,
     OutboxFull,
@@ -111,6 +112,8 @@ class Actor:
         """loading, open, rebuilding, quarantined, closing or failed; for people, not for decisions."""
         self.holds = 0
         """Joins under way: the hub must not evict the room."""
+        self.opened = asyncio.Event()
+        """Set while the document can be read, and for good once the room failed."""
         self.closed = asyncio.Event()
         self._journal = journal
         self._pace = pace
@@ -158,6 +161,10 @@ class Actor:
             if self._inbox_bytes + self.room.content.backlog_bytes > self._inbox_bytes_max:
                 self._pause(event.session)
         self._wake()
+
+    def journal_changed(self, *, available: bool) -> None:
+        """The journal takes rows again, or no longer does."""
+        self.post(JournalChanged(available))
 
     async def close(self) -> None:
         """Finish what is queued, wait for its commit, end. Sessions must have left."""
@@ -235,6 +242,7 @@ class Actor:
                 self.peers[session].resume_reading()
         if self.state in {"loading", "rebuilding"} and self.room.content.loaded:
             self.state = "quarantined" if self.room.quarantined else "open"
+            self.opened.set()
 
     def _handle(self, event: Input) -> None:
         self._guard(partial(self._step, event))
@@ -274,7 +282,7 @@ class Actor:
             effects = step()
         except (KeyboardInterrupt, SystemExit, asyncio.CancelledError):
             raise
-        except BaseException as error:  # noqa: BLE001 - pycrdt's panics derive from BaseException
+        except BaseException as error:  # pycrdt's panics derive from BaseException
             logger.exception("room %s failed", self.key, exc_info=error)
             self._restart(poisoned=True)
             return
@@ -307,7 +315,9 @@ class Actor:
                 peer = self.peers.pop(effect.session, None)
                 self._paused.pop(effect.session, None)
                 if peer is not None:
-                    logger.info("session %d of room %s closed: %d %s", effect.session, self.key, effect.code, effect.reason)
+                    logger.info(
+                        "session %d of room %s closed: %d %s", effect.session, self.key, effect.code, effect.reason
+                    )
                     peer.close(effect.code, effect.reason)
             case Fail():
                 logger.error("room %s failed: %s", self.key, effect.reason)
@@ -354,7 +364,7 @@ class Actor:
         try:
             stored = await self._journal.load(self.key)
         except TuttiError as error:
-            logger.error("room %s can't be loaded: %s", self.key, error)
+            logger.error("room %s can't be loaded: %s", self.key, error)  # noqa: TRY400  expected: the disk, not a bug
             self._restart(poisoned=True)
             return
         self.post(Loaded(stored))
@@ -382,21 +392,28 @@ class Actor:
                 return
             read_only = True
             self._telemetry.quarantines += 1
-            logger.error("room %s is quarantined for %g s: read-only, its journal is kept", self.key, self._quarantine_s)
+            logger.error(
+                "room %s is quarantined for %g s: read-only, its journal is kept", self.key, self._quarantine_s
+            )
             self._loop.call_later(self._quarantine_s, self._end_quarantine)
-        self.state = "rebuilding"
+        self._rebuild()
         self._handle(Restarted(read_only))
+
+    def _rebuild(self) -> None:
+        self.state = "rebuilding"
+        self.opened.clear()
 
     def _end_quarantine(self) -> None:
         if self.state == "quarantined":
             self._budget.reset()
             self._run += 1
-            self.state = "rebuilding"
+            self._rebuild()
             self.post(Restarted(read_only=False))
 
     def _give_up(self) -> None:
         """Not even reading works: let go of the peers. The journal keeps the bytes, a later join tries again."""
         self.state = "failed"
+        self.opened.set()
         self._stopping = True
         peers, self.peers = self.peers, {}
         for peer in peers.values():

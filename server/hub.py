@@ -135,7 +135,9 @@ class Hub:
         if actor is None:
             return None
         room = actor.room
-        present = [{"client": client, "session": session, "state": state} for client, session, state in room.roster.present]
+        present = [
+            {"client": client, "session": session, "state": state} for client, session, state in room.roster.present
+        ]
         return LiveRoom(actor.state, len(actor.peers), room.content.bytes, room.committed_seq, room.last_seq, present)
 
     async def document(self, key: RoomKey) -> bytes | None:

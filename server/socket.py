@@ -15,7 +15,7 @@ from crdt.errors import CloseCode, RemoteError
 from server import framing
 from server.actor import Actor
 from server.asgi import AsgiConnection
-from server.hub import Hub
+from server.hub import Busy, Hub
 from server.outbox import Fill, Outbox, WireFrame
 from server.room.effects import Message
 from server.room.inputs import OutboxDrained
@@ -170,8 +170,10 @@ class Sockets:
         websocket = WebSocket(scope, receive, send)
         try:
             raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
-            name = room_name(raw_path.removeprefix(scope.get("root_path", "").encode()).removeprefix(PREFIX),
-                             self._hub.settings.room_name_bytes_max)
+            name = room_name(
+                raw_path.removeprefix(scope.get("root_path", "").encode()).removeprefix(PREFIX),
+                self._hub.settings.room_name_bytes_max,
+            )
             session = self._hub.admit()
         except RemoteError as error:
             await self._refuse(websocket, error)
@@ -183,7 +185,7 @@ class Sockets:
             if len(actor.peers) >= self._hub.settings.sessions_per_room_max:
                 self._hub.release(actor)
                 actor = None
-                await self._refuse(websocket, _too_many_in_room())
+                await self._refuse(websocket, Busy("too many sessions in this room"))
                 return
             await websocket.accept(subprotocol=next(iter(scope.get("subprotocols") or ()), None))
             handed_over = True

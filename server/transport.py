@@ -74,7 +74,8 @@ class DeadlineHTTP(H11Protocol):
         self.loop.call_later(self.handshake_timeout_s, self._drop_if_silent)
 
     def _drop_if_silent(self) -> None:
-        if self.scope is None and not self.transport.is_closing():
+        scope: Any = self.scope  # uvicorn declares it set; it is None until the first request
+        if scope is None and not self.transport.is_closing():
             self.transport.close()
 
 

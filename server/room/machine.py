@@ -19,20 +19,21 @@ What holds after every step:
 from collections.abc import Callable
 from typing import Final
 
+from crdt.document import merge_all
 from crdt.errors import CloseCode, DocumentBroken, HoldOverflow, RemoteError
 from crdt.state_vector import decode_state_vector, encode_state_vector
 from crdt.sync import SyncStep1, SyncStep2, SyncUpdate
-from crdt.document import merge_all
 from presence.roster import Roster
 from server.room import inputs as i
-from server.room.counts import Counts, RoomCounts
+from server.room.attendance import Attendance
 from server.room.content import Content, Refusal, read_only_error
+from server.room.counts import Counts, RoomCounts
 from server.room.effects import Awareness, Broadcast, Close, Effect, Fail, Journal, Load, Message, Saved, Send
 from server.room.key import RoomKey
 from server.room.limits import RoomLimits
 from server.room.rows import FIRST_GENERATION, Row
 from server.room.saved import SavedLedger
-from server.room.sessions import CROWDED, LIVE, Crowded, Greeted, Lagging, Live, Session
+from server.room.sessions import CROWDED, GREETED, LIVE, Crowded, Greeted, Lagging, Live, Session
 
 NEVER: Final = float("-inf")
 
@@ -57,14 +58,10 @@ class Room:
         self._journal_available = journal_available
         self._interval = limits.tick_interval_s
         self._last_tick = NEVER
-        self._sessions: dict[int, Session] = {}
+        self._sessions = Attendance(limits)
         self._frames: dict[int, tuple[int, int, int]] = {}  # ref -> (session, frame, step 1 answered or 0)
-        self._saving: dict[int, SavedLedger] = {}  # sessions with frames that are not durable yet
         self._unanswered: dict[int, dict[int, int]] = {}  # step 1s that came before the room was loaded
-        self._timed: dict[int, None] = {}  # sessions with a resync or a slow-reader deadline, in order
         self._next_ref = 0
-        self._to_live: tuple[int, ...] | None = ()  # recipients, rebuilt when a session changes state
-        self._to_present: tuple[int, ...] | None = ()
         self._handlers: dict[type, Callable[..., list[Effect]]] = {
             i.UpdateReceived: self._update_received,
             i.AwarenessReceived: self._awareness_received,
@@ -116,8 +113,12 @@ class Room:
         expiry = self.roster.next_expiry()
         if expiry is not None and expiry <= now:
             self.roster.expire(now)
-        if self._timed:
-            self._run_timed(now, effects)
+        for session in self._sessions.due(now):
+            if isinstance(session.state, Lagging):
+                self._counts.slow_readers_closed += 1
+                self._end(session.id, CloseCode.TOO_SLOW, "reads too slowly", now, effects)
+            else:
+                self._resync(session, now, effects)
         return effects
 
     def next_deadline(self) -> float | None:
@@ -133,11 +134,9 @@ class Room:
         expiry = self.roster.next_expiry()
         if expiry is not None and (due is None or expiry < due):
             due = expiry
-        for session_id in self._timed:
-            session = self._sessions[session_id]
-            at = session.state.closes_at if isinstance(session.state, Lagging) else session.resync_at
-            if at is not None and (due is None or at < due):
-                due = at
+        of_session = self._sessions.next_deadline()
+        if of_session is not None and (due is None or of_session < due):
+            due = of_session
         return due
 
     # ------------------------------------------------------------------ what others may look at
@@ -158,8 +157,7 @@ class Room:
     def _session_joined(self, event: i.SessionJoined, _now: float) -> list[Effect]:
         ledger = SavedLedger() if event.wants_saved else None
         session = Session(event.session, event.author, ledger)
-        self._sessions[event.session] = session
-        self._recipients_changed()
+        self._sessions.add(session)
         effects: list[Effect] = []
         if self.content.loaded:
             self._greet(session, effects)
@@ -176,28 +174,25 @@ class Room:
 
     def _greet_all(self, effects: list[Effect]) -> None:
         """The room has just been loaded: first for those who waited, or again after a restart (R13)."""
-        for session in self._sessions.values():
+        for session in self._sessions:
             self._greet(session, effects)
         waiting, self._unanswered = self._unanswered, {}
-        for session_id, theirs in waiting.items():
-            self._answer(self._sessions[session_id], theirs, effects)
+        for session in self._sessions:
+            if session.id in waiting:
+                self._answer(session, waiting[session.id], effects)
 
     def _session_left(self, event: i.SessionLeft, now: float) -> list[Effect]:
         self._forget(event.session, now)
         return []
 
     def _forget(self, session_id: int, now: float) -> None:
-        if self._sessions.pop(session_id, None) is None:
-            return
-        self._saving.pop(session_id, None)
-        self._unanswered.pop(session_id, None)
-        self._timed.pop(session_id, None)
-        self.roster.leave(session_id, now)
-        self._recipients_changed()
+        if self._sessions.remove(session_id):
+            self._unanswered.pop(session_id, None)
+            self.roster.leave(session_id, now)
 
     def _end(self, session_id: int, code: int, reason: str, now: float, effects: list[Effect]) -> None:
         """Close a session for cause. What it sent before and was accepted stays."""
-        if session_id in self._sessions:
+        if self._sessions.get(session_id) is not None:
             self._forget(session_id, now)
             effects.append(Close(session_id, code, reason))
 
@@ -239,7 +234,7 @@ class Room:
             return
         effects.append(Send(session.id, SyncStep2(self.content.document.update_since(state_vector))))
         if isinstance(session.state, Greeted):
-            self._set_state(session, LIVE)
+            self._sessions.enter_state(session, LIVE)
 
     def _update_received(self, event: i.UpdateReceived, now: float) -> list[Effect]:
         session = self._sessions.get(event.session)
@@ -251,7 +246,7 @@ class Room:
             frame = session.saved.received()
             answer = session.saved.answered() if event.answers_step1 else 0
             self._frames[ref] = (session.id, frame, answer)
-            self._saving[session.id] = session.saved
+            self._sessions.saving[session.id] = session.saved
         content = self.content
         refusal = content.offer(event.update, owner=session.id, author=session.author, ref=ref)
         effects: list[Effect] = []
@@ -261,7 +256,7 @@ class Room:
         self._counts.updates_admitted += 1
         if content.waiting and ref in content.waiting:
             self._counts.updates_held += 1
-            self._resync(session, now)
+            self._sessions.plan_resync(session, now)
         return effects
 
     def _refused(self, refusal: Refusal, now: float, effects: list[Effect]) -> None:
@@ -275,15 +270,21 @@ class Room:
             session.saved.refused(frame[1])
         if isinstance(refusal.error, HoldOverflow):
             session.has_hole = True
-            self._resync(session, now)
+            self._sessions.plan_resync(session, now)
         else:
             self._end(session.id, refusal.error.code, refusal.error.reason, now, effects)
 
-    def _resync(self, session: Session, now: float) -> None:
-        """The session's stream has a hole: ask for its state, at once the first time, then with growing waits (R7)."""
-        if session.resync_at is None:
-            session.resync_at = now + session.resync_delay_s
-            self._timed[session.id] = None
+    def _resync(self, session: Session, now: float, effects: list[Effect]) -> None:
+        """Ask a session for its state if its stream still has a hole, and once more later if that does not help (R7)."""
+        needed = session.has_hole or self.content.owner_waits(session.id)
+        self._sessions.end_resync(session, asked=needed)
+        if not needed:
+            return
+        self._counts.resyncs += 1
+        if self.content.loaded:  # else everybody is asked once it is
+            self._ask_state(session, effects)
+        if self.content.owner_waits(session.id):
+            self._sessions.plan_resync(session, now)
 
     # ------------------------------------------------------------------ the tick
 
@@ -301,7 +302,7 @@ class Room:
             update = done.updates[0] if len(done.updates) == 1 else merge_all(done.updates)
             author = done.owners[0]
             sole = author if all(owner == author for owner in done.owners) else None
-            effects.append(Broadcast(SyncUpdate(update), self._live(), sole))
+            effects.append(Broadcast(SyncUpdate(update), self._sessions.live, sole))
             self._counts.tick_updates += len(done.updates)
         if done.entries:
             self.last_seq += 1
@@ -320,7 +321,7 @@ class Room:
             if frame is None:
                 continue
             session_id, number, answer = frame
-            ledger = self._saving.get(session_id)
+            ledger = self._sessions.saving.get(session_id)
             if ledger is None:
                 continue
             ledger.covered(number, self.last_seq)
@@ -335,15 +336,16 @@ class Room:
         if not ledger.committed(self.committed_seq):
             return
         if ledger.settled:
-            del self._saving[session_id]
-        if not isinstance(self._sessions[session_id].state, Lagging):
+            del self._sessions.saving[session_id]
+        session = self._sessions.get(session_id)
+        if session is not None and not isinstance(session.state, Lagging):
             effects.append(Send(session_id, Saved(ledger.count)))
 
     def _committed(self, event: i.Committed, _now: float) -> list[Effect]:
         # A commit of before a restart may still be reported; the loaded state already includes it.
         self.committed_seq = max(self.committed_seq, event.seq)
         effects: list[Effect] = []
-        for session_id, ledger in list(self._saving.items()):
+        for session_id, ledger in list(self._sessions.saving.items()):
             self._tell_saved(session_id, ledger, effects)
         return effects
 
@@ -365,23 +367,23 @@ class Room:
 
     def _awareness_queried(self, event: i.AwarenessQueried, _now: float) -> list[Effect]:
         everybody = self.roster.full()
-        if event.session not in self._sessions or everybody is None:
+        if self._sessions.get(event.session) is None or everybody is None:
             return []
         return [Send(event.session, Awareness(everybody))]
 
     def _share_presence(self, now: float, effects: list[Effect]) -> None:
         update = self.roster.take(now)
         self._counts.presence_changes += 1
-        if update is not None and self._sessions:
+        if update is not None:
             # The sender gets it back too: the provider's watchdog lives on that echo (PROTOCOL, keep-alive).
-            effects.append(Broadcast(Awareness(update), self._present(), None))
+            effects.append(Broadcast(Awareness(update), self._sessions.present, None))
 
     # ------------------------------------------------------------------ slow readers (R8)
 
     def _outbox_busy(self, event: i.OutboxBusy, _now: float) -> list[Effect]:
         session = self._sessions.get(event.session)
         if session is not None and isinstance(session.state, Live):
-            self._set_state(session, CROWDED)
+            self._sessions.enter_state(session, CROWDED)
         return []
 
     def _outbox_full(self, event: i.OutboxFull, now: float) -> list[Effect]:
@@ -391,8 +393,7 @@ class Room:
             # The document as it stands is what a synced session was sent last: the outbox still took that frame.
             sent = None if isinstance(session.state, Greeted) else self.content.document.state_vector()
             closes_at = now + self.limits.slow_reader_close_s
-            self._set_state(session, Lagging(sent, owes_step2=False, closes_at=closes_at))
-            self._timed[session.id] = None
+            self._sessions.enter_state(session, Lagging(sent, owes_step2=False, closes_at=closes_at))
         return []
 
     def _outbox_drained(self, event: i.OutboxDrained, _now: float) -> list[Effect]:
@@ -404,58 +405,28 @@ class Room:
         if isinstance(state, Lagging):
             if not self.content.loaded:
                 # Restarted meanwhile: everybody is greeted and answered once it is loaded.
-                self._set_state(session, LIVE)
+                self._sessions.enter_state(session, LIVE)
                 if state.state_vector is not None:
                     self._unanswered[session.id] = decode_state_vector(
                         state.state_vector, clients_max=self.limits.state_vector_clients_max
                     )
                 return effects
             if state.state_vector is None:
-                self._set_state(session, Greeted())
+                self._sessions.enter_state(session, GREETED)
             else:
                 diff = self.content.document.update_since(state.state_vector)
                 message: Message = SyncStep2(diff) if state.owes_step2 else SyncUpdate(diff)
                 effects.append(Send(session.id, message))
-                self._set_state(session, LIVE)
-            if session.resync_at is None:
-                self._timed.pop(session.id, None)
+                self._sessions.enter_state(session, LIVE)
         else:
             assert isinstance(state, Crowded)
-            self._set_state(session, LIVE)
+            self._sessions.enter_state(session, LIVE)
         everybody = self.roster.full()
         if everybody is not None:
             effects.append(Send(session.id, Awareness(everybody)))
         if session.saved is not None:
             effects.append(Send(session.id, Saved(session.saved.count)))
         return effects
-
-    def _run_timed(self, now: float, effects: list[Effect]) -> None:
-        for session_id in list(self._timed):
-            session = self._sessions[session_id]
-            state = session.state
-            if isinstance(state, Lagging):
-                if state.closes_at <= now:
-                    self._counts.slow_readers_closed += 1
-                    self._end(session_id, CloseCode.TOO_SLOW, "reads too slowly", now, effects)
-            elif session.resync_at is None:
-                del self._timed[session_id]
-            elif session.resync_at <= now:
-                self._run_resync(session, now, effects)
-
-    def _run_resync(self, session: Session, now: float, effects: list[Effect]) -> None:
-        limits = self.limits
-        session.resync_at = None
-        self._timed.pop(session.id)
-        if not session.has_hole and not self.content.owner_waits(session.id):
-            session.resync_delay_s = 0.0
-            return
-        session.has_hole = False
-        self._counts.resyncs += 1
-        if self.content.loaded:  # else everybody is asked once it is
-            self._ask_state(session, effects)
-        session.resync_delay_s = min(max(session.resync_delay_s * 2, limits.resync_delay_s), limits.resync_delay_max_s)
-        if self.content.owner_waits(session.id):
-            self._resync(session, now)
 
     # ------------------------------------------------------------------ journal and restarts
 
@@ -485,7 +456,7 @@ class Room:
         self.content = Content(self.limits)
         self._set_writable()
         self._frames.clear()
-        for session in self._sessions.values():
+        for session in self._sessions:
             if session.saved is not None:
                 session.saved.restarted(kept)
         effects.append(Load())
@@ -499,24 +470,3 @@ class Room:
     def _pace_changed(self, event: i.PaceChanged, _now: float) -> list[Effect]:
         self._interval = event.tick_interval_s
         return []
-
-    # ------------------------------------------------------------------ recipients
-
-    def _set_state(self, session: Session, state: Greeted | Live | Crowded | Lagging) -> None:
-        session.state = state
-        self._recipients_changed()
-
-    def _recipients_changed(self) -> None:
-        self._to_live = self._to_present = None
-
-    def _live(self) -> tuple[int, ...]:
-        """Who gets document frames."""
-        if self._to_live is None:
-            self._to_live = tuple(s.id for s in self._sessions.values() if isinstance(s.state, Live | Crowded))
-        return self._to_live
-
-    def _present(self) -> tuple[int, ...]:
-        """Who gets presence."""
-        if self._to_present is None:
-            self._to_present = tuple(s.id for s in self._sessions.values() if isinstance(s.state, Live | Greeted))
-        return self._to_present

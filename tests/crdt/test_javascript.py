@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from crdt.items import UNDEFINED, BigInt
 from crdt.javascript import js_string, sorted_keys
+from crdt.values import UNDEFINED, BigInt
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,8 @@ def test_those_who_write_at_one_spot_stand_in_order_of_their_ids() -> None:
 
 
 def test_an_item_is_cut_where_another_one_and_a_deletion_refer_into_it() -> None:
-    document = update(client(1, first("hello")), client(2, behind(1, 1, "-")), deletions=b"\x01\x01\x01\x03\x01")
+    between = b"\xc4\x01\x01\x01\x02" + string("-")
+    document = update(client(1, first("hello")), client(2, between), deletions=b"\x01\x01\x01\x02\x01")
     assert text_of(document) == "he-lo"
 
 

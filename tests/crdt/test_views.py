@@ -2,6 +2,7 @@
 
 import base64
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def test_three_editors_read_as_pycrdt_reads_them(steps: list[tuple[int, str, int
         if root == "t":
             text = doc.get("t", type=Text)
             if where % 3 or not len(text):
-                text.insert(where % (len(text) + 1), word)
+                text.insert(where % (len(text) + 1), word or "-")
             elif not any(ord(character) > 0x7F for character in str(text)):  # pycrdt loses what is cut in a character
                 del text[where % len(text)]
         elif root == "a":
@@ -178,10 +179,8 @@ def test_three_editors_read_as_pycrdt_reads_them(steps: list[tuple[int, str, int
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=60), st.sampled_from(VIEW_KINDS))
 def test_any_bytes_raise_nothing_but_remote_errors(update: bytes, kind: ViewKind) -> None:
-    try:
+    with suppress(RemoteError):
         json.dumps(read_json(update, "", kind))
-    except RemoteError:
-        pass
 
 
 @settings(max_examples=300, deadline=None)
@@ -191,10 +190,8 @@ def test_mutated_documents_raise_nothing_but_remote_errors(document: dict[str, A
     for _ in range(data.draw(st.integers(1, 4))):
         update[data.draw(st.integers(0, len(update) - 1))] = data.draw(st.integers(0, 255))
     for view in document["views"]:
-        try:
+        with suppress(RemoteError):
             json.dumps(read_json(bytes(update), view["root"], view["as"]))
-        except RemoteError:
-            pass
 
 
 def nested_types(kind: bytes, depth: int) -> bytes:
@@ -212,7 +209,7 @@ def test_types_nested_as_deep_as_the_gate_lets_through_are_shown_and_deeper_ones
 ) -> None:
     json.dumps(read_json(nested_types(kind, 128), "x", view))
     with pytest.raises(TooLarge, match="nested"):
-        read_json(nested_types(kind, 100_000), "x", view)
+        read_json(nested_types(kind, 20_000), "x", view)
 
 
 def any_update(value: bytes) -> bytes:
@@ -250,7 +247,7 @@ def test_one_large_attribute_over_many_runs_cannot_make_gigabytes() -> None:
         read_json(runs_under_one_attribute(2000, 100_000), "x", "delta")
 
 
-def test_more_items_than_the_limit_are_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_items_than_the_limit_are_refused_before_they_are_read() -> None:
     with pytest.raises(TooLarge, match="more than 2000000 items"):
         read_json(b"\x01" + encode_uint(2_000_001) + b"\x01\x00" + b"\x00\x01" * 2_000_001 + b"\x00", "x", "text")
 

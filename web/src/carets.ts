@@ -6,7 +6,7 @@
 import { Extension } from "@tiptap/core";
 import { yCursorPlugin } from "@tiptap/y-tiptap";
 
-import { h, oncePerFrame, setText } from "./dom";
+import { h, oncePerFrame, setAttr } from "./dom";
 import { inkOn, type Person } from "./person";
 import type { Presence } from "./presence";
 
@@ -45,14 +45,9 @@ export function carets(presence: Presence): Extension {
     addProseMirrorPlugins: () => [
       yCursorPlugin(new CaretFeed(presence) as never, {
         cursorBuilder: (user: Person, clientId: number) => {
-          const element = h(
-            "span",
-            { class: "caret", attrs: { "data-client": String(clientId) } },
-            // Word joiners keep the line breaking where it would without the caret.
-            "\u2060",
-            h("span", { class: "caret-name" }),
-            "\u2060",
-          );
+          // Hidden from screen readers: a name in the middle of a word is no part of the text. Who is here is told by
+          // the people button.
+          const element = h("span", { class: "caret", attrs: { "aria-hidden": "true" } });
           paint(element, user);
           drawn.set(clientId, element);
           return element;
@@ -66,8 +61,8 @@ export function carets(presence: Presence): Extension {
 function paint(caret: HTMLElement, person: Person): void {
   caret.style.setProperty("--peer", person.color);
   caret.style.setProperty("--peer-ink", inkOn(person.color));
-  const name = caret.querySelector(".caret-name");
-  if (name !== null) setText(name, person.name);
+  // Drawn by the style sheet, so that it is never copied or found as text.
+  setAttr(caret, "data-name", person.name);
 }
 
 /** The four methods of an awareness that the cursor plugin uses. */

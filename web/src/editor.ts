@@ -2,10 +2,11 @@
  * The one file that owns the editor's DOM: Tiptap over the shared document. What the editor can hold is `EXTENSIONS`;
  * undo is the Yjs UndoManager's, so that it takes back one's own changes only.
  */
-import { Editor, getSchema, type Extensions } from "@tiptap/core";
+import { Editor, getSchema, type ChainedCommands, type Extensions } from "@tiptap/core";
 import { Collaboration } from "@tiptap/extension-collaboration";
 import { TaskItem, TaskList } from "@tiptap/extension-list";
 import { Placeholder } from "@tiptap/extensions";
+import { AllSelection, TextSelection } from "@tiptap/pm/state";
 import StarterKit from "@tiptap/starter-kit";
 import type * as Y from "yjs";
 
@@ -88,6 +89,19 @@ export function openEditor(options: EditorOptions): Editor | Foreign {
   });
   editor.on("destroy", () => fragment.unobserveDeep(guard as Parameters<typeof fragment.unobserveDeep>[0]));
   return editor;
+}
+
+/**
+ * A chain for a toolbar's command: back in the text, and with "everything" as a selection of text. ProseMirror's own
+ * all-selection starts outside the outermost block, where a quote can be put on but not taken off.
+ */
+export function toolChain(editor: Editor): ChainedCommands {
+  return editor.chain().focus(undefined, { scrollIntoView: false }).command(({ tr }) => {
+    if (tr.selection instanceof AllSelection) {
+      tr.setSelection(TextSelection.between(tr.doc.resolve(0), tr.doc.resolve(tr.doc.content.size)));
+    }
+    return true;
+  });
 }
 
 /** A plain click puts the caret into a link; with Ctrl or Command it is followed, as in other editors. */

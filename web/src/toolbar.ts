@@ -5,6 +5,7 @@
 import type { ChainedCommands, Editor } from "@tiptap/core";
 
 import { h, oncePerFrame, setAttr } from "./dom";
+import { toolChain } from "./editor";
 import { icon, type IconName } from "./icons";
 
 interface Tool {
@@ -71,7 +72,7 @@ export function createToolbar(onLink: () => void): Toolbar {
     if (tool === link) onLink();
     else if (tool.id === "undo") editor.commands.undo();
     else if (tool.id === "redo") editor.commands.redo();
-    else tool.run(editor.chain().focus(undefined, { scrollIntoView: false })).run();
+    else tool.run(toolChain(editor)).run();
   };
 
   const groups = [...GROUPS, [link]].map((group) =>

@@ -3,6 +3,7 @@
 Peers are real pycrdt documents that speak the sync protocol by hand, so a test decides when bytes move.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pycrdt
@@ -31,7 +32,7 @@ class Peer:
     def text(self) -> pycrdt.Text:
         return self.doc.get("text", type=pycrdt.Text)
 
-    def type(self, text: str, at: int | None = None) -> bytes:
+    def insert(self, text: str, at: int | None = None) -> bytes:
         """Insert text (at the end by default) and return the update, as the provider would send it."""
         return self._edit(lambda: self.text.insert(len(self.text) if at is None else at, text))
 
@@ -43,7 +44,7 @@ class Peer:
 
         return self._edit(edit)
 
-    def _edit(self, edit) -> bytes:
+    def _edit(self, edit: Callable[[], object]) -> bytes:
         updates: list[bytes] = []
         subscription = self.doc.observe(lambda event: updates.append(event.update))
         edit()
@@ -61,7 +62,9 @@ class Peer:
 class World:
     """One room, its journal and its peers, on a clock that the test moves."""
 
-    def __init__(self, limits: RoomLimits | None = None, *, rows: tuple[Row, ...] = (), autocommit: bool = True) -> None:
+    def __init__(
+        self, limits: RoomLimits | None = None, *, rows: tuple[Row, ...] = (), autocommit: bool = True
+    ) -> None:
         self.now = 0.0
         self.rows: list[Row] = list(rows)
         self.uncommitted: list[Row] = []

@@ -32,7 +32,7 @@ def test_R1_nothing_is_answered_before_the_room_is_loaded() -> None:
     world = World()
     ann = world.join(1, sync=False)
     world.handle(i.StateVectorReceived(1, b"\0"))
-    world.handle(i.UpdateReceived(1, ann.type("early"), answers_step1=False))
+    world.handle(i.UpdateReceived(1, ann.insert("early"), answers_step1=False))
     world.settle()
     assert ann.received == []
     world.load()
@@ -46,7 +46,7 @@ def test_R1_what_the_journal_has_is_in_the_first_step_2() -> None:
     before = World()
     before.load()
     ann = before.join(1)
-    before.send(ann, ann.type("kept"))
+    before.send(ann, ann.insert("kept"))
     after = World(rows=tuple(before.rows))
     bob = after.join(2)
     assert str(bob.text) == ""
@@ -74,7 +74,7 @@ def test_the_first_update_after_a_quiet_spell_goes_out_at_once() -> None:
     ann, bob = world.join(1), world.join(2)
     world.now = 10.0
     bob.received.clear()
-    world.send(ann, ann.type("a"), settle=False)
+    world.send(ann, ann.insert("a"), settle=False)
     assert world.room.next_deadline() is not None
     assert world.room.next_deadline() <= world.now
     world.tick()
@@ -86,12 +86,12 @@ def test_updates_within_a_tick_go_out_as_one_frame_and_one_row() -> None:
     world.load()
     ann, bob, cid = world.join(1), world.join(2), world.join(3)
     world.now = 10.0
-    world.send(ann, ann.type("a"), settle=False)
+    world.send(ann, ann.insert("a"), settle=False)
     world.tick()
     rows = len(world.rows)
     for letter in "bcd":
-        world.send(ann, ann.type(letter), settle=False)
-        world.send(bob, bob.type(letter.upper()), settle=False)
+        world.send(ann, ann.insert(letter), settle=False)
+        world.send(bob, bob.insert(letter.upper()), settle=False)
     assert world.tick() == []
     cid.received.clear()
     world.now += RoomLimits().tick_interval_s
@@ -108,7 +108,7 @@ def test_the_only_author_of_a_tick_is_not_sent_its_own_update() -> None:
     ann, bob = world.join(1), world.join(2)
     ann.received.clear()
     bob.received.clear()
-    world.send(ann, ann.type("a"))
+    world.send(ann, ann.insert("a"))
     assert ann.take(SyncUpdate) == []
     assert len(bob.take(SyncUpdate)) == 1
 
@@ -117,7 +117,7 @@ def test_a_quiet_room_has_no_deadline() -> None:
     world = World()
     world.load()
     ann = world.join(1)
-    world.send(ann, ann.type("a"))
+    world.send(ann, ann.insert("a"))
     assert world.room.next_deadline() is None
 
 
@@ -130,7 +130,7 @@ def test_a_tick_takes_no_more_than_its_cap_and_carries_the_rest_over(limits: Roo
     ann, bob = world.join(1), world.join(2)
     world.now = 10.0
     for letter in "abcdefgh":
-        world.send(ann, ann.type(letter), settle=False)
+        world.send(ann, ann.insert(letter), settle=False)
     world.tick()
     assert 0 < len(str(bob.text)) < 8
     assert world.room.content.queued
@@ -144,10 +144,10 @@ def test_the_cadence_follows_the_pace() -> None:
     world.load()
     ann = world.join(1)
     world.now = 10.0
-    world.send(ann, ann.type("a"), settle=False)
+    world.send(ann, ann.insert("a"), settle=False)
     world.tick()
     world.handle(i.PaceChanged(0.2))
-    world.send(ann, ann.type("b"), settle=False)
+    world.send(ann, ann.insert("b"), settle=False)
     assert world.room.next_deadline() == pytest.approx(10.2)
 
 
@@ -155,7 +155,7 @@ def test_what_a_session_sent_before_it_left_is_still_merged() -> None:
     world = World()
     world.load()
     ann, bob = world.join(1), world.join(2)
-    world.send(ann, ann.type("last words"), settle=False)
+    world.send(ann, ann.insert("last words"), settle=False)
     world.handle(i.SessionLeft(1))
     del world.peers[1]
     world.settle(0.1)
@@ -171,7 +171,7 @@ def test_R4_saved_follows_the_commit() -> None:
     ann = world.join(1, saved=True)
     world.commit()
     base = world.saved(ann)
-    world.send(ann, ann.type("a"))
+    world.send(ann, ann.insert("a"))
     assert world.saved(ann) == base
     world.commit()
     assert world.saved(ann) == base + 1
@@ -183,7 +183,7 @@ def test_R4_a_duplicate_waits_for_the_commit_of_the_copy() -> None:
     ann, bob = world.join(1), world.join(2, saved=True)
     world.commit()
     base = world.saved(bob)
-    update = ann.type("a")
+    update = ann.insert("a")
     world.send(ann, update)
     world.send(bob, update)
     assert world.saved(bob) == base
@@ -195,7 +195,7 @@ def test_R4_a_duplicate_of_what_is_durable_is_saved_at_once() -> None:
     world = World()
     world.load()
     ann, bob = world.join(1), world.join(2, saved=True)
-    update = ann.type("a")
+    update = ann.insert("a")
     world.send(ann, update)
     base = world.saved(bob)
     rows = len(world.rows)
@@ -209,7 +209,7 @@ def test_R4_a_held_frame_counts_only_when_it_takes_effect() -> None:
     world.load()
     ann, bob = world.join(1, saved=True), world.join(2)
     base = world.saved(ann)
-    first, second = ann.type("a"), ann.type("b")
+    first, second = ann.insert("a"), ann.insert("b")
     world.send(ann, second)
     assert world.saved(ann) == base
     assert str(bob.text) == ""
@@ -222,7 +222,7 @@ def test_R4_sessions_that_did_not_ask_are_told_nothing() -> None:
     world = World()
     world.load()
     ann = world.join(1)
-    world.send(ann, ann.type("a"))
+    world.send(ann, ann.insert("a"))
     assert world.saved(ann) is None
 
 
@@ -231,7 +231,7 @@ def test_R4_a_hole_is_filled_by_the_step_2_that_answers_a_later_step_1() -> None
     world.load()
     ann = world.join(1, saved=True)
     base = world.saved(ann)
-    first, second, third = ann.type("a"), ann.type("b"), ann.type("c")
+    first, second, third = ann.insert("a"), ann.insert("b"), ann.insert("c")
     world.send(ann, third)  # held
     world.send(ann, second)  # one too many: refused
     assert world.saved(ann) == base
@@ -252,9 +252,9 @@ def test_R7_a_gap_is_answered_with_step_1_at_once_and_then_with_growing_waits() 
     world = World()
     world.load()
     ann = world.join(1)
-    ann.type("a")
+    ann.insert("a")
     world.now = 100.0
-    world.send(ann, ann.type("b"), settle=False)
+    world.send(ann, ann.insert("b"), settle=False)
     world.settle()
     assert len(ann.take(SyncStep1)) == 1
     asked = []
@@ -273,7 +273,7 @@ def test_R7_no_more_step_1_once_the_gap_is_closed() -> None:
     world = World()
     world.load()
     ann = world.join(1)
-    first, second = ann.type("a"), ann.type("b")
+    first, second = ann.insert("a"), ann.insert("b")
     world.send(ann, second)
     world.send(ann, first)
     ann.received.clear()
@@ -286,9 +286,9 @@ def test_too_much_held_is_refused_and_repaired_by_the_senders_own_state() -> Non
     world = World(HELD_LITTLE)
     world.load()
     ann, bob = world.join(1), world.join(2)
-    ann.type("a")
-    world.send(ann, ann.type("b"))
-    world.send(ann, ann.type("c"))
+    ann.insert("a")
+    world.send(ann, ann.insert("b"))
+    world.send(ann, ann.insert("c"))
     assert str(bob.text) == ""
     world.answer(ann)
     world.settle(1.0)
@@ -317,7 +317,7 @@ def test_R10_the_offender_is_closed_and_the_others_go_on(event: i.Input, code: C
     world.handle(event)
     world.settle(0.1)
     assert world.closed[1][0] == code
-    world.send(ann, ann.type("still here"))
+    world.send(ann, ann.insert("still here"))
     assert str(bob.text) == "still here"
     assert not world.failures
 
@@ -328,7 +328,7 @@ def test_R10_frames_of_a_closed_session_are_ignored() -> None:
     ann = world.join(1)
     world.handle(i.FrameRefused(1, 4400, "empty frame"))
     for event in (
-        i.UpdateReceived(1, ann.type("x"), answers_step1=False),
+        i.UpdateReceived(1, ann.insert("x"), answers_step1=False),
         i.StateVectorReceived(1, b"\0"),
         i.AwarenessReceived(1, state(1, 1)),
         i.AwarenessQueried(1),
@@ -429,24 +429,24 @@ def test_R8_presence_is_shed_first() -> None:
     world.handle(i.OutboxBusy(2))
     bob.received.clear()
     world.handle(i.AwarenessReceived(1, state(1, 1)))
-    world.send(ann, ann.type("a"))
+    world.send(ann, ann.insert("a"))
     world.settle(1.0)
     assert bob.take(Awareness) == []
     assert str(bob.text) == "a"
     world.handle(i.OutboxDrained(2))
     assert present(bob.take(Awareness)[0]) == {1: b'{"name":"Ann"}'}
-    assert isinstance(world.room._sessions[2].state, Live)
+    assert isinstance(world.room._sessions.get(2).state, Live)
 
 
 def test_R8_then_edits_are_replaced_by_one_diff_and_the_full_roster() -> None:
     world = World()
     world.load()
     ann, bob = world.join(1), world.join(2, saved=True)
-    world.send(ann, ann.type("before "))
+    world.send(ann, ann.insert("before "))
     slow(world, bob)
     bob.received.clear()
     for letter in "while lagging":
-        world.send(ann, ann.type(letter))
+        world.send(ann, ann.insert(letter))
     world.send(ann, ann.delete(0, 3))
     world.handle(i.AwarenessReceived(1, state(1, 1)))
     world.settle(1.0)
@@ -454,7 +454,7 @@ def test_R8_then_edits_are_replaced_by_one_diff_and_the_full_roster() -> None:
     effects = world.handle(i.OutboxDrained(2))
     assert [type(effect.message) for effect in effects if isinstance(effect, Send)] == [SyncUpdate, Awareness, Saved]
     assert str(bob.text) == str(ann.text) == "ore while lagging"
-    world.send(ann, ann.type("!"))
+    world.send(ann, ann.insert("!"))
     assert str(bob.text) == str(ann.text)
 
 
@@ -463,7 +463,7 @@ def test_R8_a_step_1_sent_while_lagging_is_answered_by_the_diff() -> None:
     world.load()
     ann, bob = world.join(1), world.join(2)
     slow(world, bob)
-    world.send(ann, ann.type("abc"))
+    world.send(ann, ann.insert("abc"))
     bob.received.clear()
     world.handle(i.StateVectorReceived(2, bob.doc.get_state()))
     assert bob.received == []
@@ -481,7 +481,7 @@ def test_R8_one_that_never_drains_is_closed_with_a_code_that_retries() -> None:
     assert 2 not in world.closed
     world.settle(2.0)
     assert world.closed[2][0] == CloseCode.TOO_SLOW
-    world.send(ann, ann.type("a"))
+    world.send(ann, ann.insert("a"))
     assert world.document() == "a"
 
 
@@ -491,11 +491,11 @@ def test_R8_a_crowded_session_can_still_fall_behind() -> None:
     world.join(1)
     world.join(2)
     world.handle(i.OutboxBusy(2))
-    assert isinstance(world.room._sessions[2].state, Crowded)
+    assert isinstance(world.room._sessions.get(2).state, Crowded)
     world.handle(i.OutboxFull(2))
-    assert isinstance(world.room._sessions[2].state, Lagging)
+    assert isinstance(world.room._sessions.get(2).state, Lagging)
     world.handle(i.OutboxBusy(2))
-    assert isinstance(world.room._sessions[2].state, Lagging)
+    assert isinstance(world.room._sessions.get(2).state, Lagging)
 
 
 # ---- R13: memory is never ahead of the journal
@@ -506,10 +506,10 @@ def test_R13_a_failed_commit_rebuilds_the_room_and_asks_everybody() -> None:
     world.load()
     ann, bob = world.join(1, saved=True), world.join(2)
     world.commit()
-    world.send(ann, ann.type("kept "))
+    world.send(ann, ann.insert("kept "))
     world.commit()
     saved = world.saved(ann)
-    world.send(ann, ann.type("lost"))
+    world.send(ann, ann.insert("lost"))
     assert str(bob.text) == "kept lost"
     ann.received.clear()
     world.fail_commit()
@@ -529,15 +529,15 @@ def test_R13_while_the_journal_is_away_writers_are_refused_and_readers_stay() ->
     world = World()
     world.load()
     ann, bob = world.join(1), world.join(2)
-    world.send(ann, ann.type("a"))
+    world.send(ann, ann.insert("a"))
     world.handle(i.JournalChanged(available=False))
     world.send(bob, bob.doc.get_update())  # nothing new in it
     assert not world.closed
-    world.send(ann, ann.type("b"))
+    world.send(ann, ann.insert("b"))
     assert world.closed[1][0] == CloseCode.NOT_ACCEPTED
     assert world.document() == "a"
     world.handle(i.JournalChanged(available=True))
-    world.send(bob, bob.type("c"))
+    world.send(bob, bob.insert("c"))
     assert world.document() == "ac"
 
 
@@ -545,16 +545,16 @@ def test_R13_a_quarantined_room_is_read_only() -> None:
     world = World()
     world.load()
     ann = world.join(1)
-    world.send(ann, ann.type("a"))
+    world.send(ann, ann.insert("a"))
     world.handle(i.Restarted(read_only=True))
     world.load()
     bob = world.join(2)
     assert str(bob.text) == "a"
-    world.send(ann, ann.type("b"))
+    world.send(ann, ann.insert("b"))
     assert world.closed[1][0] == CloseCode.ROOM_FAILED
     world.handle(i.Restarted(read_only=False))
     world.load()
-    world.send(bob, bob.type("c"))
+    world.send(bob, bob.insert("c"))
     assert world.document() == "ac"
 
 
@@ -564,8 +564,8 @@ def test_R13_frames_that_wait_for_a_commit_survive_a_restart_as_holes() -> None:
     ann = world.join(1, saved=True)
     world.commit()
     base = world.saved(ann)
-    world.send(ann, ann.type("a"))
-    world.send(ann, ann.type("b"), settle=False)
+    world.send(ann, ann.insert("a"))
+    world.send(ann, ann.insert("b"), settle=False)
     world.uncommitted.clear()
     world.handle(i.Restarted(read_only=False))
     world.load()
@@ -609,11 +609,11 @@ def test_a_state_vector_of_strangers_costs_nothing_and_is_answered() -> None:
     world = World()
     world.load()
     ann = world.join(1)
-    world.send(ann, ann.type("abc"))
+    world.send(ann, ann.insert("abc"))
     bob = world.join(2, sync=False)
     world.handle(i.StateVectorReceived(2, bytes.fromhex("0209ffffff0701ff01")))
     world.settle()
-    assert isinstance(world.room._sessions[2].state, Live)
+    assert isinstance(world.room._sessions.get(2).state, Live)
     assert bob.take(SyncStep2) == [SyncStep2(b"\0\0")]
 
 
@@ -621,10 +621,10 @@ def test_a_document_at_its_limit_takes_no_more() -> None:
     world = World(RoomLimits(document_bytes_max=2000))
     world.load()
     ann, bob = world.join(1), world.join(2)
-    world.send(ann, ann.type("x" * 1900))
-    world.send(ann, ann.type("y" * 500))
+    world.send(ann, ann.insert("x" * 1900))
+    world.send(ann, ann.insert("y" * 500))
     assert world.closed[1][0] == CloseCode.TOO_LARGE
-    world.send(bob, bob.type("z"))
+    world.send(bob, bob.insert("z"))
     assert world.document().count("z") == 1
 
 
@@ -633,6 +633,6 @@ def test_the_document_limit_is_about_the_document_not_about_all_that_was_ever_ty
     world.load()
     ann = world.join(1)
     for _ in range(20):
-        world.send(ann, ann.type("x" * 500))
+        world.send(ann, ann.insert("x" * 500))
         world.send(ann, ann.delete(0, 500))
     assert not world.closed

@@ -1,0 +1,137 @@
+"""Which list each item lies in, how deep that list is nested, and which items may be parents.
+
+A list is what yrs links items into: the children of a shared type, or the entries of one of its keys. Its parent is a
+root or an item. An item is in the list of its origins; with two origins, both must be in the same one. pycrdt does
+not check that: an item between two lists ends in both, and when one is collected the other points to freed memory
+(a use after free, found by fuzzing with 0.14.13). So the gate has to know the list of any item ever seen.
+
+Neighbouring clocks mostly lie in the same list, so a client is a short list of runs, and a single number while it only
+ever wrote into one. Plans are drafted beside the known state and committed at once, so that a refusal changes nothing.
+"""
+
+from array import array
+from bisect import bisect_right
+from typing import Final
+
+Root = str | tuple[str, str]
+"""A root's children by its name, or the entries of one of its keys: (name, key)."""
+ListKey = Root | int | tuple[int, str]
+"""Or an item's children by its packed id, or the entries of one of its keys."""
+
+Place = int
+"""Number of the list, times two, plus `PARENT`."""
+PARENT: Final = 1
+"""The item may be a parent: a shared type may; so may collected and deleted content, which may have been one
+(both Yjs and yrs then collect the child too)."""
+LIST_SHIFT: Final = 1
+
+COLLECTED: Final = 0
+"""The list of items in no list: collected ones, which have forgotten theirs. It is compatible with any other."""
+
+NOWHERE: Final = -1
+"""What comes before a client's first item."""
+
+
+def pack_id(client: int, clock: int) -> int:
+    """An item's id as one number."""
+    return client << 31 | clock
+
+
+class Runs:
+    """A step function from clock to place, extended at its end only."""
+
+    __slots__ = ("places", "starts")
+
+    def __init__(self) -> None:
+        self.starts = array("q")
+        self.places = array("q")
+
+    def at(self, clock: int) -> Place:
+        """The place at a clock not before the first run."""
+        starts = self.starts
+        if clock >= starts[-1]:
+            return self.places[-1]
+        return self.places[bisect_right(starts, clock) - 1]
+
+
+class Places:
+    """The places of all items in effect. Asked and changed through a `Draft`."""
+
+    __slots__ = ("levels", "lists", "runs")
+
+    def __init__(self) -> None:
+        self.runs: dict[int, Place | Runs] = {}
+        """Per client: its only place so far, or the runs of several."""
+        self.lists: dict[ListKey, int] = {}
+        self.levels = array("H", [0])
+        """Per list: how many shared types it lies in. The children of a root are at level 0."""
+
+
+class Draft:
+    """Places as they would be: the known ones and new ones beside them, until `commit`."""
+
+    __slots__ = ("_base", "_levels", "_lists", "_runs")
+
+    def __init__(self, base: Places) -> None:
+        self._base = base
+        self._runs: dict[int, Runs] = {}
+        self._lists: dict[ListKey, int] = {}
+        self._levels: list[int] = []
+
+    def at(self, client: int, clock: int) -> Place:
+        """The place of an item that is in, or drafted."""
+        runs = self._runs.get(client)
+        if runs is not None and clock >= runs.starts[0]:
+            return runs.at(clock)
+        known = self._base.runs[client]
+        return known if isinstance(known, int) else known.at(clock)
+
+    def last(self, client: int) -> Place:
+        """The place of the client's newest item, `NOWHERE` if it has none."""
+        runs = self._runs.get(client)
+        if runs is not None:
+            return runs.places[-1]
+        known = self._base.runs.get(client, NOWHERE)
+        return known if isinstance(known, int) else known.places[-1]
+
+    def append(self, client: int, clock: int, place: Place) -> None:
+        """The client's items from `clock` on, beyond all others, lie at `place`, which is not `last(client)`."""
+        runs = self._runs.get(client)
+        if runs is None:
+            runs = self._runs[client] = Runs()
+        runs.starts.append(clock)
+        runs.places.append(place)
+
+    def list_of(self, key: ListKey, level: int) -> int:
+        """The number of a list; `level` is for a list not seen before."""
+        number = self._base.lists.get(key)
+        if number is None:
+            number = self._lists.get(key)
+            if number is None:
+                number = len(self._base.levels) + len(self._levels)
+                self._lists[key] = number
+                self._levels.append(level)
+        return number
+
+    def level(self, number: int) -> int:
+        """How many shared types a list lies in."""
+        known = self._base.levels
+        return known[number] if number < len(known) else self._levels[number - len(known)]
+
+    def commit(self) -> None:
+        """Make the draft the known state."""
+        base = self._base
+        for client, runs in self._runs.items():
+            known = base.runs.get(client)
+            if known is None:
+                base.runs[client] = runs.places[0] if len(runs.places) == 1 else runs
+                continue
+            if isinstance(known, int):
+                only = known
+                known = base.runs[client] = Runs()
+                known.starts.append(0)
+                known.places.append(only)
+            known.starts.extend(runs.starts)
+            known.places.extend(runs.places)
+        base.lists.update(self._lists)
+        base.levels.extend(self._levels)

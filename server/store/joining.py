@@ -1,0 +1,81 @@
+"""Many updates as few, block by block and byte for byte.
+
+pycrdt's `merge_updates` reads content and writes it again: a bigint of 53 bits becomes a number, options of a
+subdocument are lost or change places (0.14.13). Here the bytes of each block stay as their author sent them; only what
+frames them is written anew. For updates the gate let through: each client's blocks follow each other without a gap, and
+each deletion comes once.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Final
+
+from crdt.blocks import Extent, write_update
+from crdt.gate import GateLimits
+from crdt.ranges import IdSet
+from crdt.update import ParsedUpdate, parse_update
+
+_COUNTLESS: Final = 2**53
+"""No bound: what is stored was bounded update by update, and all of it may be more than one update can be."""
+
+
+def without_size_limits(limits: GateLimits) -> GateLimits:
+    """`limits` for a whole document of ours, where those on one peer's update do not hold."""
+    return replace(
+        limits,
+        update_bytes_max=_COUNTLESS,
+        blocks_max=_COUNTLESS,
+        delete_ranges_max=_COUNTLESS,
+        clients_max=_COUNTLESS,
+    )
+
+
+def join(updates: Iterable[bytes], limits: GateLimits) -> list[bytes]:
+    """The same updates as slices of about `slice_blocks` blocks and `slice_bytes` bytes, each closed as they were."""
+    slices: list[bytes] = []
+    part: list[ParsedUpdate] = []
+    count = size = 0
+    for parsed in _parsed(updates, limits):
+        costs = parsed.block_count + sum(len(ranges) for _, ranges in parsed.deletions)
+        if part and (count + costs > limits.slice_blocks or size + len(parsed.data) > limits.slice_bytes):
+            slices.append(_write(part))
+            part = []
+            count = size = 0
+        part.append(parsed)
+        count += costs
+        size += len(parsed.data)
+    if part:
+        slices.append(_write(part))
+    return slices
+
+
+def join_all(updates: Iterable[bytes], limits: GateLimits) -> bytes:
+    """The same updates as one."""
+    return _write(_parsed(updates, limits))
+
+
+def blocks_by_client(updates: Iterable[bytes], limits: GateLimits) -> dict[int, bytes]:
+    """The bytes of each client's blocks, in order of clock: equal for equal blocks, however they are framed."""
+    blocks: dict[int, bytearray] = {}
+    for parsed in _parsed(updates, limits):
+        for section in parsed.sections:
+            blocks.setdefault(section.client, bytearray()).extend(parsed.data[section.start : section.stop])
+    return {client: bytes(data) for client, data in blocks.items()}
+
+
+def _parsed(updates: Iterable[bytes], limits: GateLimits) -> Iterator[ParsedUpdate]:
+    unbounded = without_size_limits(limits)
+    for update in updates:
+        yield parse_update(update, unbounded)
+
+
+def _write(parts: Iterable[ParsedUpdate]) -> bytes:
+    extents: list[Extent] = []
+    deletions = IdSet()
+    for parsed in parts:
+        for section in parsed.sections:
+            blocks = parsed.data[section.start : section.stop]
+            extents.append(Extent(section.client, section.clock, section.count, blocks))
+        for client, ranges in parsed.deletions:
+            deletions.add_many(client, ranges)
+    return write_update(extents, [(client, list(ranges)) for client, ranges in deletions.items()])
