@@ -45,6 +45,10 @@ INPUTS_PER_TURN: Final = 256
 """Inputs handled before the loop gets its turn: a flood in one room must not hold up the others."""
 
 
+LOAD_RETRY_S: Final = 1.0
+"""Between two attempts to read a room while the disk fails."""
+
+
 class Peer(Protocol):
     """A session as the actor sees it."""
 
@@ -88,7 +92,7 @@ class Recorder(Protocol):
 
 
 class Actor:
-    """See the module. Create, then `start()`; `close()` when no session is left."""
+    """See the module. Create, then `start()`; `stop()` when no session is left."""
 
     def __init__(
         self,
@@ -144,6 +148,9 @@ class Actor:
 
     def join(self, session: int, peer: Peer, *, author: str, wants_saved: bool) -> None:
         """A session enters. Its frames are to be posted after this."""
+        if self.state == "failed":  # since the hub was asked for it
+            peer.close(CloseCode.ROOM_FAILED, "room can't be opened now")
+            return
         self.peers[session] = peer
         self.post(SessionJoined(session, author, wants_saved))
 
@@ -166,13 +173,12 @@ class Actor:
         """The journal takes rows again, or no longer does."""
         self.post(JournalChanged(available))
 
-    async def close(self) -> None:
-        """Finish what is queued, wait for its commit, end. Sessions must have left."""
-        self.state = "closing"
+    def stop(self) -> None:
+        """Take no more sessions; finish what is queued, wait for its commit, end. `closed` is set then."""
+        if self.state != "failed":
+            self.state = "closing"
         self._stopping = True
         self._wake()
-        if self._task is not None:
-            await self._task
 
     # ---- the task
 
@@ -361,13 +367,24 @@ class Actor:
         self._loading = self._loop.create_task(self._load_room(), name=f"load {self.key}")
 
     async def _load_room(self) -> None:
-        try:
-            stored = await self._journal.load(self.key)
-        except TuttiError as error:
-            logger.error("room %s can't be loaded: %s", self.key, error)  # noqa: TRY400  expected: the disk, not a bug
-            self._restart(poisoned=True)
-            return
-        self.post(Loaded(stored))
+        """Read the room; while the disk fails, again and again. Nobody is answered meanwhile (R1)."""
+        while True:
+            try:
+                stored = await self._journal.load(self.key)
+            except Unavailable as error:
+                logger.warning("room %s can't be loaded now: %s", self.key, error)
+                if self._stopping:
+                    self._give_up()
+                    return
+                await asyncio.sleep(LOAD_RETRY_S)
+            except TuttiError as error:
+                # Bytes that can't be read: trying again would change nothing, and they are kept.
+                logger.error("room %s can't be loaded: %s", self.key, error)  # noqa: TRY400  not a bug of ours
+                self._give_up()
+                return
+            else:
+                self.post(Loaded(stored))
+                return
 
     def _pause(self, session: int) -> None:
         peer = self.peers.get(session)

@@ -12,6 +12,7 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Final, NoReturn
 
 from server.configuration import CONFIG_VARIABLE, ENV_PREFIX, closest, flag, load
@@ -32,6 +33,7 @@ commands:
   serve      run a node
   import     bring documents into a data folder
   export     write documents out as files
+  replay     do again what `serve --record` wrote down, and compare
   version    tell what is installed
 
 examples:
@@ -54,6 +56,9 @@ examples:
   tutti serve --config tutti.toml --log-level debug    {CONFIG_VARIABLE}=tutti.toml names it too
   tutti serve --cors-origins https://app.example.org,https://staging.example.org
 """
+
+_SHORT_NAMES: Final = {"record_dir": ("--record",)}
+"""Other spellings of an option."""
 
 _UNITS: Final = {"ms": "MS", "s": "SECONDS", "bytes": "BYTES", "dir": "FOLDER", "port": "PORT"}
 
@@ -93,6 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _import(arguments)
             case "export":
                 return _export(arguments)
+            case "replay":
+                return _replay(arguments)
             case "version" | "--version":
                 return _version(arguments)
             case "help" | "--help" | "-h":
@@ -102,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(_HELP, end="", file=sys.stderr)  # noqa: T201 (no command, so nothing was done)
                 return WRONG_USE
         kind = "option" if name.startswith("-") else "command"
-        near = closest(name, ("serve", "import", "export", "version", "--version", "--help"))
+        near = closest(name, ("serve", "import", "export", "replay", "version", "--version", "--help"))
         raise SettingsError(f"unknown {kind} {name}{near}, see `tutti --help`")
     except SettingsError as error:
         print(f"tutti: {error}", file=sys.stderr)  # noqa: T201 (there is no log yet)
@@ -139,6 +146,27 @@ def _export(arguments: Sequence[str]) -> int:
     return run_export(parser.parse(arguments))
 
 
+def _replay(arguments: Sequence[str]) -> int:
+    from server.record import BadTrace, replay  # noqa: PLC0415 (as above)
+
+    parser = _Parser("replay", "Give a room what a trace of it holds, and compare what it does with what it did.")
+    parser.add_argument("trace", nargs="+", type=Path, metavar="TRACE", help="File written by `tutti serve --record`.")
+    differed = False
+    for path in parser.parse(arguments).trace:
+        try:
+            steps, difference = replay(path)
+        except (BadTrace, OSError) as error:
+            raise SettingsError(f"{path} can't be replayed: {error}") from None
+        if difference is None:
+            print(f"{path}: {steps} steps, every frame the same")  # noqa: T201 (what was asked for)
+        else:
+            differed = True
+            print(  # noqa: T201 (as above)
+                f"{path} line {difference.line}: effects {difference.recorded} were recorded, {difference.replayed} came"
+            )
+    return 1 if differed else 0
+
+
 def _version(arguments: Sequence[str]) -> int:
     _Parser("version", "Tell what is installed, for a bug report.").parse(arguments)
     parts = f"Python {platform.python_version()}, pycrdt {metadata.version('pycrdt')}, SQLite {sqlite3.sqlite_version}"
@@ -164,7 +192,8 @@ def _serve_parser() -> _Parser:
             continue
         if may_be := allowed(field):
             text = f"{text.removesuffix(')')}; {may_be})"
-        group.add_argument(flag(field), metavar=_metavar(field), default=argparse.SUPPRESS, help=text)
+        names = [flag(field), *_SHORT_NAMES.get(field, ())]
+        group.add_argument(*names, metavar=_metavar(field), default=argparse.SUPPRESS, help=text)
     return parser
 
 

@@ -99,7 +99,7 @@ class Hub:
         self._ids = count(1)
         self._idle: dict[RoomKey, float] = {}  # in the order they became idle
         self._resting: dict[RoomKey, float] = {}  # given up; in order
-        self._evictions: set[asyncio.Task[None]] = set()
+        self._evictions: dict[RoomKey, asyncio.Task[None]] = {}
         self._wheel: list[dict[int, Visited]] = [{} for _ in range(TURNS)]
         self._task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -116,8 +116,9 @@ class Hub:
 
         A room that is being closed is waited for first: its last commit must be in what the new one loads (R16).
         """
-        while (actor := self.rooms.get(key)) is not None and actor.state in {"closing", "failed"}:
-            await actor.closed.wait()
+        while (eviction := self._evictions.get(key)) is not None:
+            await asyncio.shield(eviction)
+        actor = self.rooms.get(key)
         if actor is None:
             actor = self._open(key)
         actor.holds += 1
@@ -191,15 +192,16 @@ class Hub:
         self._evict(actor)
 
     def _evict(self, actor: Actor) -> None:
-        task = self._loop.create_task(self._close_actor(actor))
-        self._evictions.add(task)
-        task.add_done_callback(self._evictions.discard)
+        if actor.key not in self._evictions:
+            # At once, so that whoever enters from here on waits for the end instead of joining a room that ends.
+            actor.stop()
+            self._evictions[actor.key] = self._loop.create_task(self._see_off(actor), name=f"evict {actor.key}")
 
-    async def _close_actor(self, actor: Actor) -> None:
-        await actor.close()
+    async def _see_off(self, actor: Actor) -> None:
+        await actor.closed.wait()
+        del self.rooms[actor.key]
+        del self._evictions[actor.key]
         self._journal.evicted(actor.key)
-        if self.rooms.get(actor.key) is actor:
-            del self.rooms[actor.key]
 
     # ---- sessions
 
@@ -238,11 +240,10 @@ class Hub:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        for actor in list(self.rooms.values()):
-            if actor.state != "closing":
-                self._evict(actor)
+        for actor in self.rooms.values():
+            self._evict(actor)
         while self._evictions:
-            await asyncio.gather(*self._evictions)
+            await asyncio.gather(*self._evictions.values())
 
     def ready(self) -> tuple[bool, list[Dependency]]:
         """Whether to send new sessions here, and what the answer rests on."""
@@ -286,7 +287,7 @@ class Hub:
                 break
             del self._idle[key]
             actor = self.rooms.get(key)
-            if actor is not None and not actor.peers and not actor.holds and actor.state != "closing":
+            if actor is not None and not actor.peers and not actor.holds:
                 self._evict(actor)
         for key, since in list(self._resting.items()):
             if since + self.settings.quarantine_s > now:

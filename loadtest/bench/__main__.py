@@ -31,6 +31,7 @@ what is measured
                     window. tutti merges what comes in between two ticks (60 a second at most) into one frame, so under
                     load its latency holds up to one tick that buys the lower CPU.
   frames/s          messages the clients received. y-websocket sends one per edit and client, its author included.
+  others CPU %      what other programs used of the two cores: with more than a few per cent the latencies are theirs.
   KiB/connection    resident memory with 1,000 idle connections less that with ten, per connection.
 
 how
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         awareness=arguments.awareness,
         seed=arguments.seed,
         server_cpus=frozenset(server_cpus),
+        client_cpus=frozenset(client_cpus),
         scratch=arguments.scratch,
         tutti_args=shlex.split(arguments.tutti_args),
     )
@@ -106,6 +108,11 @@ def _verdict(results: Sequence[Sample | Failure], *, expected: int) -> int:
         )
     if any(not isinstance(result, Failure) and result.void for result in results):
         print(f"\nvoid: the client used more than {CLIENT_SHARE_MAX:.0%} of its core", file=sys.stderr)
+    if any(not isinstance(result, Failure) and result.disturbed for result in results):
+        print(
+            "\ndisturbed: other programs used the benchmark's cores; CPU per delivery stands, latencies do not",
+            file=sys.stderr,
+        )
     if len(results) < expected:
         print(f"\ninterrupted after {len(results)} of {expected} runs", file=sys.stderr)
         return 130

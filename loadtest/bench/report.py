@@ -9,6 +9,9 @@ from typing import Any, Final
 CLIENT_SHARE_MAX: Final = 0.70
 """Above this share of its core the client may be what is measured: the run is void."""
 
+OTHERS_SHARE_MAX: Final = 0.10
+"""Above this share of one core other programs are told about: latencies then show them too."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadSample:
@@ -20,6 +23,8 @@ class LoadSample:
     wall_s: float
     server_cpu_s: float
     client_cpu_s: float
+    others_cpu_s: float
+    """What anything else used of the benchmark's cores meanwhile."""
     edits: int
     deliveries: int
     frames: int
@@ -39,6 +44,10 @@ class LoadSample:
     def void(self) -> bool:
         return self.client_share > CLIENT_SHARE_MAX
 
+    @property
+    def disturbed(self) -> bool:
+        return self.others_cpu_s / self.wall_s > OTHERS_SHARE_MAX
+
 
 @dataclass(frozen=True, slots=True)
 class IdleSample:
@@ -54,6 +63,7 @@ class IdleSample:
     before_bytes: int
     after_bytes: int
     void: bool = False
+    disturbed: bool = False
 
     @property
     def missed(self) -> int:
@@ -95,6 +105,7 @@ LOAD_COLUMNS: Final = (
     Column("max ms", 1, lambda s: s.latency_max_ms),
     Column("server CPU %", 1, lambda s: s.server_cpu_s / s.wall_s * 100),
     Column("client CPU %", 1, lambda s: s.client_share * 100, compared=False),
+    Column("others CPU %", 1, lambda s: s.others_cpu_s / s.wall_s * 100, compared=False),
     Column("wall s", 1, lambda s: s.wall_s, compared=False),
 )
 
@@ -154,7 +165,7 @@ def as_json(sample: Sample | Failure) -> dict[str, Any]:
     """A sample with what the table derives from it, for the JSON file."""
     record: dict[str, Any] = asdict(sample)
     if isinstance(sample, LoadSample):
-        record["void"] = sample.void
+        record |= {"void": sample.void, "disturbed": sample.disturbed}
     if not isinstance(sample, Failure):
         columns = LOAD_COLUMNS if isinstance(sample, LoadSample) else IDLE_COLUMNS
         record["shown"] = {column.title: column.value(sample) for column in columns}

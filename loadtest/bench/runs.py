@@ -10,7 +10,7 @@ from typing import Final
 
 from loadtest.bench.profiles import Profile
 from loadtest.bench.report import IdleSample, LoadSample, Sample, percentile
-from loadtest.bench.servers import RunningServer, ServerKind
+from loadtest.bench.servers import RunningServer, ServerKind, busy_s
 from loadtest.bench.swarm import Swarm
 from loadtest.bench.websocket import ServerError
 
@@ -31,6 +31,7 @@ class Options:
     awareness: bool
     seed: int
     server_cpus: frozenset[int]
+    client_cpus: frozenset[int]
     scratch: Path
     tutti_args: Sequence[str]
 
@@ -69,16 +70,14 @@ def _load(server: RunningServer, profile: Profile, number: int, options: Options
         before = (swarm.edits, swarm.deliveries, swarm.frames)
         gc.collect()
         gc.disable()  # a pause of the client's would show as the server's latency
-        server_cpu, own_cpu, wall = server.cpu_s(), time.process_time(), time.perf_counter()
+        cores = options.server_cpus | options.client_cpus
+        busy, server_cpu, own_cpu, wall = busy_s(cores), server.cpu_s(), time.process_time(), time.perf_counter()
         try:
             swarm.run(options.steady_s)
         finally:
             gc.enable()
-        wall, own_cpu, server_cpu = (
-            time.perf_counter() - wall,
-            time.process_time() - own_cpu,
-            server.cpu_s() - server_cpu,
-        )
+        wall, own_cpu = time.perf_counter() - wall, time.process_time() - own_cpu
+        server_cpu, busy = server.cpu_s() - server_cpu, busy_s(cores) - busy
         edits, deliveries, frames = (
             now - then for now, then in zip((swarm.edits, swarm.deliveries, swarm.frames), before, strict=True)
         )
@@ -96,6 +95,7 @@ def _load(server: RunningServer, profile: Profile, number: int, options: Options
         wall_s=wall,
         server_cpu_s=server_cpu,
         client_cpu_s=own_cpu,
+        others_cpu_s=max(0.0, busy - server_cpu - own_cpu),
         edits=edits,
         deliveries=deliveries,
         frames=frames,

