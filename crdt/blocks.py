@@ -4,13 +4,12 @@ The gate lets raw bytes through where it can. Where it can't (a block overlaps k
 too large to apply at once) it writes new updates from byte ranges of the old, with cut blocks where needed.
 """
 
-import re
-from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from crdt.content import cut_content
 from crdt.update import GC, HAS_KEY, HAS_LEFT, HAS_RIGHT, REF_MASK
-from crdt.varint import Reader, encode_uint
+from crdt.varint import Reader, encode_string, encode_uint
 
 Deletions = list[tuple[int, list[tuple[int, int]]]]
 """Per client its delete ranges, as in `ParsedUpdate.deletions`."""
@@ -86,16 +85,13 @@ def cut_block(block: bytes, client: int, clock: int, start: int, end: int) -> by
     return bytes((info,)) + origins + cut_content(content, info & REF_MASK, start - clock, end - clock)
 
 
-_PAIRS: Final = re.compile("[\U00010000-\U0010ffff]+")
-
-
-def pair_runs(block: bytes) -> Iterator[tuple[int, int]]:
-    """Where a text block has surrogate pairs: `[start, end)` in UTF-16 units from its beginning, run by run."""
-    units_ahead = 0
-    for run in _PAIRS.finditer(_read_header(block).content.string()):
-        start = run.start() + units_ahead
-        units_ahead += run.end() - run.start()
-        yield start, run.end() + units_ahead
+def replace_units(block: bytes, units: Iterable[int]) -> bytes:
+    """A text block with these UTF-16 units, counted from its beginning, replaced by U+FFFD."""
+    header = _read_header(block)
+    text = bytearray(header.content.string().encode("utf-16-le"))
+    for unit in units:
+        text[2 * unit : 2 * unit + 2] = b"\xfd\xff"
+    return block[:1] + header.origins + encode_string(text.decode("utf-16-le"))
 
 
 def write_update(extents: Iterable[Extent], deletions: Deletions) -> bytes:

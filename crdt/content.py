@@ -227,11 +227,6 @@ def check_small_json(text: bytes, depth_max: int) -> None:
     _small_json_ok(text, depth_max)
 
 
-def utf16_units(text: str) -> int:
-    """Length as JavaScript counts it: clocks of text are UTF-16 code units."""
-    return len(text.encode("utf-16-le")) >> 1
-
-
 def cut_string(raw: bytes, start: int, end: int) -> bytes:
     """The UTF-16 units `[start, end)` of a text. Half a surrogate pair becomes U+FFFD, as in Yjs."""
     units = raw.decode().encode("utf-16-le")[2 * start : 2 * end]

@@ -16,12 +16,11 @@ from heapq import heappop, heappush
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from crdt.blocks import Deletions, Extent, cut_block, pair_runs, read_parent, write_slices
+from crdt.blocks import Deletions, Extent, cut_block, read_parent, write_slices
 from crdt.content import NO_BUDGET
 from crdt.digest import Digest
 from crdt.errors import LocalError, Malformed, RemoteError, TooLarge
 from crdt.hold import (
-    BLOCK_COST,
     SPAN_COST,
     WAKE_BLOCKS,
     WAKE_DELETIONS,
@@ -34,10 +33,9 @@ from crdt.hold import (
 )
 from crdt.limits import GateLimits
 from crdt.places import COLLECTED, LIST_SHIFT, PARENT, Draft, Place, Places, pack_id
-from crdt.ranges import IdSet
+from crdt.ranges import IdSet, RangeSet
 from crdt.state_vector import encode_state_vector
 from crdt.update import (
-    ASTRAL,
     DELETED,
     GC,
     HAS_LEFT,
@@ -96,40 +94,53 @@ class _Cursor:
 class _Plan:
     """What an update would change, decided before anything does."""
 
-    __slots__ = ("clocks", "data", "extents", "pair_runs", "pairs", "places", "splits_pairs", "whole")
+    __slots__ = ("clocks", "cut_pairs", "data", "extents", "has_pairs", "pairs", "places", "whole")
 
     def __init__(self, data: bytes, places: Places) -> None:
         self.data = data
         self.clocks: dict[int, int] = {}
         """Clients that get new clocks, to how many they then have."""
         self.places = Draft(places)
-        self.pairs: IdSet | None = None
-        """Clocks of surrogate pairs in new text; a range begins with the first half of one."""
-        self.pair_runs = 0
-        self.splits_pairs = False
+        self.pairs: dict[int, RangeSet] = {}
+        """Surrogate pairs in the update's text, ready or not."""
+        self.has_pairs = False
+        """Whether there is any pair an origin might cut, in the room or here."""
+        self.cut_pairs: list[tuple[int, int]] = []
+        """(client, clock of the second half) of pairs that the update cuts."""
         self.extents: list[tuple[int, int, int, int, int, bytes | None]] = []
         """(client, clock, block count, start byte, end byte, or the bytes of a cut block)."""
         self.whole = True
         """Whether every block so far goes in as it stands."""
 
 
+def pairs_between(pairs: RangeSet, start: int, end: int) -> RangeSet:
+    """The whole pairs in `[start, end)`. Where an edge cuts one, the text was cut there and the halves written as U+FFFD."""
+    part = pairs.clipped(start, end)
+    for edge, half in ((start, start), (end, end - 1)):
+        first = pairs.start_of(edge)
+        if first is not None and (edge - first) & 1:
+            part.remove(half, half + 1)
+    return part
+
+
 class Gate:
     """Decides what of a room's updates reaches its document, and when. See the module's docstring."""
 
-    __slots__ = ("_clocks", "_deletions", "_digest", "_hold", "_limits", "_pair_runs", "_pairs", "_places", "splits_pairs")
+    __slots__ = ("_clocks", "_deletions", "_digest", "_hold", "_limits", "_pair_runs", "_pairs", "_places", "cut_pairs")
 
     def __init__(self, limits: GateLimits | None = None) -> None:
         self._limits = limits or GateLimits()
         self._clocks: dict[int, int] = {}
         self._deletions = IdSet()
         self._places = Places()
-        self._pairs: IdSet | None = None
-        """As in `_Plan.pairs`. None while the room has none, and once `splits_pairs` is true."""
+        self._pairs: dict[int, RangeSet] = {}
+        """Per client the clocks of surrogate pairs in its text; a range begins with the first half of one."""
         self._pair_runs = 0
+        self.cut_pairs = IdSet()
+        """Clocks of pairs that an edit in effect cut in two: both halves read U+FFFD since, in Yjs. pycrdt does it
+        wrong, up to crashing, so once this is not empty it must not see those texts: see `crdt.document`."""
         self._hold: Hold | None = None
         self._digest: Digest | None = None
-        self.splits_pairs = False
-        """Whether an edit cut between the halves of a surrogate pair: the live document is wrong then (HOSTILE, gate 5)."""
 
     # -- what the room knows -------------------------------------------------------------------------------------
 
@@ -200,6 +211,13 @@ class Gate:
         self, parsed: ParsedUpdate, ref: int, owner: int, step_blocks: int
     ) -> Generator[None, None, Admission]:
         plan = _Plan(parsed.data, self._places)
+        for section in parsed.sections:
+            if section.pairs is not None:
+                known = self._clocks.get(section.client, 0)
+                plan.pairs[section.client] = pairs_between(section.pairs, known, section.end)
+        plan.has_pairs = bool(plan.pairs or self._pairs)
+        if plan.pairs and self._pair_runs + sum(map(len, plan.pairs.values())) > self._limits.pair_runs_max:
+            raise TooLarge(f"text would have more than {self._limits.pair_runs_max} separate runs of surrogate pairs")
         cursors = yield from self._plan_blocks(parsed, plan, step_blocks)
         fresh, held, all_fresh = yield from self._plan_deletions(parsed, plan, step_blocks)
         stuck = [cursor for cursor in cursors if cursor.pending is not None]
@@ -215,7 +233,7 @@ class Gate:
             seeds = [wake for client, clock in plan.clocks.items() for wake in hold.woken(client, clock)]
             return self._release(hold, seeds, own, ref, owner, journal=added)
 
-        blocks, spans, needs = self._plan_hold(parsed.data, stuck, held, ref, owner)
+        blocks, spans, needs = yield from self._plan_hold(parsed.data, stuck, held, ref, owner, step_blocks)
         own = self._write(plan, fresh, raw=None) if added else []
         # Nothing can be refused from here on.
         self._commit(plan, fresh)
@@ -280,7 +298,7 @@ class Gate:
         first = clock
         places = plan.places
         place = places.last(client)
-        count = 0
+        count = passed = 0
         begin = finish = -1
         cursor.wait = None
         more = False
@@ -293,6 +311,10 @@ class Gate:
             start, end, info, at, stop, left_client, left_clock, right_client, right_clock = block
             if end <= clock:
                 plan.whole = False
+                passed += 1
+                if passed >= blocks_max:
+                    more = True
+                    break
                 block = next(blocks, None)
                 continue
             if start > clock or info == SKIP:
@@ -325,10 +347,8 @@ class Gate:
             if own_place != place:
                 place = own_place
                 places.append(client, clock, place)
-            if info & ASTRAL:
-                self._note_pairs(plan, client, start, clock, plan.data[at:stop])
-            if self._pairs is not None or plan.pairs is not None:
-                self._check_origins(plan, info, left_client, left_clock, right_client, right_clock)
+            if plan.has_pairs and info & (HAS_LEFT | HAS_RIGHT):
+                self._note_cuts(plan, info, left_client, left_clock, right_client, right_clock)
             if cut is not None:
                 plan.extents.append((client, clock, 1, at, stop, cut))
                 clock = first = end
@@ -412,8 +432,8 @@ class Gate:
                 else:
                     all_fresh = False
                     now += known.missing(start, end)
-                if self._cuts_pair(plan.pairs, client, start) or self._cuts_pair(plan.pairs, client, end):
-                    plan.splits_pairs = True
+                if plan.has_pairs:
+                    plan.cut_pairs += self._cut_by(plan.pairs, client, start, end)
                 budget -= 1
                 if budget <= 0:
                     budget = step_blocks
@@ -425,8 +445,8 @@ class Gate:
         return fresh, held, all_fresh
 
     def _plan_hold(
-        self, data: bytes, stuck: list[_Cursor], held: Deletions, ref: int, owner: int
-    ) -> tuple[list[tuple[int, HeldBlock]], list[tuple[int, Span]], list[tuple[int, int, int]]]:
+        self, data: bytes, stuck: list[_Cursor], held: Deletions, ref: int, owner: int, step_blocks: int
+    ) -> Generator[None, None, tuple[list[tuple[int, HeldBlock]], list[tuple[int, Span]], list[tuple[int, int, int]]]]:
         """What would be held: blocks, deletions, and what the update then waits for. Raises `HoldOverflow`.
 
         Clocks held already are not held twice: the first content seen at a clock stays.
@@ -439,8 +459,10 @@ class Gate:
         needs: list[tuple[int, int, int]] = []
         cost = (len(stuck) + len(held)) * SPAN_COST
         hold.check_room(owner, cost)
+        budget = step_blocks
         for cursor in stuck:
-            client = cursor.section.client
+            section = cursor.section
+            client = section.client
             lane = hold.blocks.get(client)
             block = cursor.pending
             first = last = -1
@@ -460,11 +482,19 @@ class Gate:
                             if gap_start > start:
                                 left = (client, gap_start - 1)
                                 flags = info & ~PARENT_ID | HAS_LEFT
+                        pairs = section.pairs
+                        if pairs is not None:
+                            pairs = pairs_between(pairs, gap_start, gap_end)
                         right = (right_client, right_clock)
-                        blocks.append((client, HeldBlock(gap_start, gap_end, flags, left, right, raw, owner)))
-                        cost += len(raw) + BLOCK_COST
+                        part = HeldBlock(gap_start, gap_end, flags, left, right, raw, pairs or None, owner)
+                        blocks.append((client, part))
+                        cost += part.cost
                         hold.check_room(owner, cost)
                 block = next(cursor.blocks, None)
+                budget -= 1
+                if budget <= 0:
+                    budget = step_blocks
+                    yield
             if last >= 0:
                 needs.append((client, first, last))
         for client, ranges in held:
@@ -474,6 +504,10 @@ class Gate:
                     spans.append((client, Span(gap_start, gap_end, owner)))
                     cost += SPAN_COST
                     hold.check_room(owner, cost)
+                budget -= 1
+                if budget <= 0:
+                    budget = step_blocks
+                    yield
             needs.append((client, ranges[0][0], ranges[-1][1]))
         return blocks, spans, needs
 
@@ -481,14 +515,14 @@ class Gate:
 
     def _commit(self, plan: _Plan, fresh: Deletions) -> None:
         """Make the plan true."""
+        for client, pairs in plan.pairs.items():
+            if client in plan.clocks:
+                self._add_pairs(client, pairs, self._clocks.get(client, 0), plan.clocks[client])
         self._clocks.update(plan.clocks)
         plan.places.commit()
         for client, ranges in fresh:
             self._deletions.add_many(client, ranges)
-        if plan.splits_pairs:
-            self._found_split()
-        elif plan.pairs is not None and not self.splits_pairs:
-            self._add_pairs(plan.pairs, plan.pair_runs)
+        self._cut(plan.cut_pairs)
         digest = self._digest
         if digest is not None:
             digest.stale_clocks.update(plan.clocks)
@@ -604,14 +638,11 @@ class Gate:
         if place != places.last(client):
             places.append(client, clock, place)
         places.commit()
-        if info & ASTRAL:
-            self._note_pairs(plan, client, clock, clock, data)
-        if self._pairs is not None or plan.pairs is not None:
-            self._check_origins(plan, info, left_client, left_clock, block.right_client, block.right_clock)
-        if plan.splits_pairs:
-            self._found_split()
-        elif plan.pairs is not None and not self.splits_pairs:
-            self._add_pairs(plan.pairs, plan.pair_runs)
+        if block.pairs is not None:
+            self._add_pairs(client, block.pairs, clock, block.end)
+        if self._pairs:
+            self._note_cuts(plan, info, left_client, left_clock, block.right_client, block.right_clock)
+            self._cut(plan.cut_pairs)
         released.append((block.owner, Extent(client, clock, 1, data)))
         self._clocks[client] = block.end
         return block.end
@@ -631,8 +662,7 @@ class Gate:
             for start, end in self._deletions.missing(client, span.clock, span.end):
                 deletions.setdefault(span.owner, IdSet()).add(client, start, end)
                 self._deletions.add(client, start, end)
-                if self._cuts_pair(None, client, start) or self._cuts_pair(None, client, end):
-                    self._found_split()
+                self._cut(self._cut_by({}, client, start, end))
                 if self._digest is not None:
                     self._digest.stale_deletions.add(client)
 
@@ -670,52 +700,43 @@ class Gate:
 
     # -- surrogate pairs -----------------------------------------------------------------------------------------
 
-    def _note_pairs(self, plan: _Plan, client: int, start: int, clock: int, block: bytes) -> None:
-        """Remember where the pairs of a text block are that begins at `start` and is new from `clock` on."""
-        if self.splits_pairs:
-            return
-        pairs = plan.pairs
-        if pairs is None:
-            pairs = plan.pairs = IdSet()
-        for first, end in pair_runs(block):
-            first, end = start + first, start + end  # noqa: PLW2901  clocks from here on
-            if first < clock:
-                # A pair cut in half by what was known already is two U+FFFD by now.
-                first = clock + ((clock - first) & 1)  # noqa: PLW2901
-            pairs.add(client, first, end)
-            plan.pair_runs += 1
-            if plan.pair_runs + self._pair_runs > self._limits.pair_runs_max:
-                plan.splits_pairs = True
-                return
-
-    def _check_origins(
+    def _note_cuts(
         self, plan: _Plan, info: int, left_client: int, left_clock: int, right_client: int, right_clock: int
     ) -> None:
         """Notice an insertion between the halves of a pair."""
-        if info & HAS_LEFT and self._cuts_pair(plan.pairs, left_client, left_clock + 1):
-            plan.splits_pairs = True
-        if info & HAS_RIGHT and self._cuts_pair(plan.pairs, right_client, right_clock):
-            plan.splits_pairs = True
+        if info & HAS_LEFT and self._is_second_half(plan.pairs, left_client, left_clock + 1):
+            plan.cut_pairs.append((left_client, left_clock + 1))
+        if info & HAS_RIGHT and self._is_second_half(plan.pairs, right_client, right_clock):
+            plan.cut_pairs.append((right_client, right_clock))
 
-    def _cuts_pair(self, fresh: IdSet | None, client: int, clock: int) -> bool:
+    def _cut_by(self, fresh: dict[int, RangeSet], client: int, start: int, end: int) -> list[tuple[int, int]]:
+        """Pairs that the edges of a deletion cut."""
+        return [(client, edge) for edge in (start, end) if self._is_second_half(fresh, client, edge)]
+
+    def _is_second_half(self, fresh: dict[int, RangeSet], client: int, clock: int) -> bool:
         """Whether `clock` is the second half of a pair, so that an edge before it cuts the pair."""
         for pairs in (self._pairs, fresh):
-            ranges = pairs.get(client) if pairs is not None else None
+            ranges = pairs.get(client)
             if ranges is not None:
                 start = ranges.start_of(clock)
                 if start is not None and (clock - start) & 1:
                     return True
         return False
 
-    def _add_pairs(self, fresh: IdSet, runs: int) -> None:
-        self._pair_runs += runs
-        if self._pairs is None:
-            self._pairs = fresh
-            return
-        for client, ranges in fresh.items():
-            self._pairs.add_many(client, list(ranges))
+    def _cut(self, second_halves: list[tuple[int, int]]) -> None:
+        """Count pairs as cut: from now on they are two U+FFFD, and no pairs."""
+        for client, clock in second_halves:
+            self._pairs[client].remove(clock - 1, clock + 1)
+            self.cut_pairs.add(client, clock - 1, clock + 1)
 
-    def _found_split(self) -> None:
-        """From now on the answer is yes, so the positions are no longer needed."""
-        self.splits_pairs = True
-        self._pairs = None
+    def _add_pairs(self, client: int, pairs: RangeSet, start: int, end: int) -> None:
+        """Remember the pairs of text that came into effect with clocks `[start, end)`."""
+        fresh = pairs_between(pairs, start, end)
+        if not fresh:
+            return
+        self._pair_runs += len(fresh)
+        known = self._pairs.get(client)
+        if known is None:
+            self._pairs[client] = fresh
+        else:
+            known.extend(fresh)

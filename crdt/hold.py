@@ -14,9 +14,13 @@ from typing import Final, Generic, TypeVar
 
 from crdt.errors import HoldOverflow, LocalError
 from crdt.limits import GateLimits
+from crdt.ranges import RangeSet
 
 BLOCK_COST: Final = 400
 """Bytes charged for a waiting block besides its own: object, lane entries and queue entry, measured and rounded up."""
+
+PAIRS_COST: Final = 16
+"""Bytes charged for each run of surrogate pairs in a waiting block."""
 
 SPAN_COST: Final = 200
 """Bytes charged for a waiting delete range, or for one client an update waits for."""
@@ -30,9 +34,20 @@ Wake = tuple[int, int]
 
 
 class HeldBlock:
-    """A waiting block. `info` and the origins are as in `crdt.update.Block`, `data` its bytes."""
+    """A waiting block. `info` and the origins are as in `crdt.update.Block`, `data` its bytes, `pairs` as in `Section`."""
 
-    __slots__ = ("clock", "data", "end", "info", "left_client", "left_clock", "owner", "right_client", "right_clock")
+    __slots__ = (
+        "clock",
+        "data",
+        "end",
+        "info",
+        "left_client",
+        "left_clock",
+        "owner",
+        "pairs",
+        "right_client",
+        "right_clock",
+    )
 
     def __init__(
         self,
@@ -42,6 +57,7 @@ class HeldBlock:
         left: tuple[int, int],
         right: tuple[int, int],
         data: bytes,
+        pairs: RangeSet | None,
         owner: int,
     ) -> None:
         self.clock = clock
@@ -50,12 +66,13 @@ class HeldBlock:
         self.left_client, self.left_clock = left
         self.right_client, self.right_clock = right
         self.data = data
+        self.pairs = pairs
         self.owner = owner
 
     @property
     def cost(self) -> int:
         """Bytes charged to the owner."""
-        return len(self.data) + BLOCK_COST
+        return len(self.data) + BLOCK_COST + (PAIRS_COST * len(self.pairs) if self.pairs is not None else 0)
 
 
 class Span:

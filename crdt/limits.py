@@ -45,6 +45,6 @@ class GateLimits:
     held_updates_max: int = 4_096
     """Updates of a room of which some part waits, pure duplicates of waiting ones included."""
 
-    pair_runs_max: int = 65_536
-    """Separate runs of surrogate pairs a room keeps track of (16 bytes each). Beyond it the room counts as one where a
-    pair was cut, and is served from bytes."""
+    pair_runs_max: int = 500_000
+    """Separate runs of surrogate pairs (emoji, mostly) in a room's text: 16 bytes each, for finding the edit that
+    cuts one before pycrdt sees it."""

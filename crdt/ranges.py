@@ -90,6 +90,37 @@ class RangeSet:
         starts[first] = start
         ends[first] = end
 
+    def append(self, start: int, end: int) -> None:
+        """Add a range that begins no earlier than the last one ends."""
+        ends = self._ends
+        if ends and ends[-1] == start:
+            ends[-1] = end
+        else:
+            self._starts.append(start)
+            ends.append(end)
+
+    def clipped(self, start: int, end: int) -> "RangeSet":
+        """A new set of what this one has in `[start, end)`."""
+        new = RangeSet()
+        first = bisect_right(self._ends, start)
+        last = bisect_left(self._starts, end)
+        if first < last:
+            new._starts = self._starts[first:last]
+            new._ends = self._ends[first:last]
+            new._starts[0] = max(new._starts[0], start)
+            new._ends[-1] = min(new._ends[-1], end)
+        return new
+
+    def extend(self, other: "RangeSet") -> None:
+        """Add a set that begins no earlier than this one ends."""
+        if self._ends and other._starts and self._ends[-1] == other._starts[0]:
+            self._ends[-1] = other._ends[0]
+            self._starts.extend(other._starts[1:])
+            self._ends.extend(other._ends[1:])
+        else:
+            self._starts.extend(other._starts)
+            self._ends.extend(other._ends)
+
     def remove(self, start: int, end: int) -> None:
         """Take `[start, end)` out, cutting ranges that reach beyond it."""
         if start >= end:
@@ -225,6 +256,11 @@ class IdSet:
             return
         known = self._clients.get(client)
         self._clients[client] = (known if known is not None else RangeSet()).united(ranges)
+
+    @property
+    def size(self) -> int:
+        """How many clocks the set holds over all clients."""
+        return sum([ranges.size for ranges in self._clients.values()])
 
     def copy(self) -> "IdSet":
         """An independent copy."""

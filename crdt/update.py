@@ -6,6 +6,7 @@ Content is not kept: a block is a tuple of numbers that point into the raw bytes
 bytes through untouched, or cut them.
 """
 
+import re
 from array import array
 from codecs import getincrementaldecoder
 from collections.abc import Generator, Iterator
@@ -20,10 +21,10 @@ from crdt.content import (
     long_uint,
     scan_any,
     scan_json,
-    utf16_units,
 )
 from crdt.errors import Malformed, TooLarge, Unsupported
 from crdt.limits import GateLimits
+from crdt.ranges import RangeSet
 
 GC: Final = 0
 DELETED: Final = 1
@@ -39,8 +40,6 @@ HAS_RIGHT: Final = 0x40
 HAS_KEY: Final = 0x20
 PARENT_ID: Final = 0x100
 """Beyond the info byte: the parent is an item, and its id stands in the fields of the left origin."""
-ASTRAL: Final = 0x200
-"""Beyond the info byte: text with surrogate pairs."""
 
 CLOCK_END: Final = 2**31
 """A block ends below this clock. pycrdt accepts more and panics on every later update of that client."""
@@ -53,14 +52,17 @@ _BLOCK_FIELDS: Final = 9
 _PACK_BLOCKS: Final = 4096
 """Blocks of one client kept as tuples (230 bytes each) before they are packed into an array (72 bytes each)."""
 
-_LONG_TEXT: Final = 1024 * 1024
+_LONG_TEXT: Final = 64 * 1024
 """Text and JSON longer than this, in bytes, is checked in pieces with pauses between (R17)."""
+
+_UTF8: Final = getincrementaldecoder("utf-8")
+_PAIRS: Final = re.compile("[\U00010000-\U0010ffff]+")
 
 
 class Section:
     """One client's blocks in an update, in clock order without gaps (a Skip counts as a block)."""
 
-    __slots__ = ("_packed", "_recent", "client", "clock", "count", "end", "start", "stop")
+    __slots__ = ("_packed", "_recent", "client", "clock", "count", "end", "pairs", "start", "stop")
 
     def __init__(self, client: int, clock: int, start: int) -> None:
         self.client = client
@@ -73,6 +75,8 @@ class Section:
         """Position of the first block's first byte."""
         self.stop = start
         """Position after the last block."""
+        self.pairs: RangeSet | None = None
+        """Clocks of surrogate pairs in its text; a range begins with the first half of one."""
         self._recent: list[Block] = []
         self._packed: list[array[int]] = []
 
@@ -263,18 +267,17 @@ def _read_sections(parsed: ParsedUpdate, limits: GateLimits, step_blocks: int) -
                 raw = data[pos:end]
                 if raw.isascii():
                     units = length
-                elif length <= _LONG_TEXT:
-                    try:
-                        text = raw.decode()
-                    except UnicodeDecodeError:
-                        raise Malformed("text is not valid utf-8") from None
-                    units = utf16_units(text)
-                    if units != len(text):
-                        info |= ASTRAL
                 else:
-                    units, characters = yield from _measure_long_text(raw)
-                    if units != characters:
-                        info |= ASTRAL
+                    units = 0
+                    decoder = _UTF8()
+                    for chunk in range(pos, end, _LONG_TEXT):
+                        if chunk > pos:
+                            yield
+                        try:
+                            text = decoder.decode(data[chunk : min(chunk + _LONG_TEXT, end)], chunk + _LONG_TEXT >= end)
+                        except UnicodeDecodeError:
+                            raise Malformed("text is not valid utf-8") from None
+                        units += _measure(text, section, clock + units, limits)
                 pos = end
             elif ref == GC or ref == SKIP or ref == DELETED:  # noqa: PLR1714  as above
                 if info != ref and ref != DELETED:
@@ -317,10 +320,14 @@ def _read_sections(parsed: ParsedUpdate, limits: GateLimits, step_blocks: int) -
                 if length <= SMALL_JSON:
                     check_small_json(raw, any_depth_max)
                 else:
-                    if length > _LONG_TEXT:
-                        yield from _measure_long_text(raw)
-                    else:
-                        check_text(raw)
+                    decoder = _UTF8()
+                    for chunk in range(0, length, _LONG_TEXT):
+                        if chunk > 0:
+                            yield
+                        try:
+                            decoder.decode(raw[chunk : chunk + _LONG_TEXT], chunk + _LONG_TEXT >= length)
+                        except UnicodeDecodeError:
+                            raise Malformed("text is not valid utf-8") from None
                     stack: list[int] = []
                     at = scan_json(raw, 0, stack, any_depth_max, step_blocks)
                     while at >= 0:
@@ -390,20 +397,21 @@ def _read_sections(parsed: ParsedUpdate, limits: GateLimits, step_blocks: int) -
     return pos
 
 
-def _measure_long_text(raw: bytes) -> Generator[None, None, tuple[int, int]]:
-    """UTF-16 units and characters of a long text, checked piece by piece."""
-    decoder = getincrementaldecoder("utf-8")()
-    units = characters = 0
-    try:
-        for at in range(0, len(raw), _LONG_TEXT):
-            text = decoder.decode(raw[at : at + _LONG_TEXT])
-            units += utf16_units(text)
-            characters += len(text)
-            yield
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        raise Malformed("text is not valid utf-8") from None
-    return units, characters
+def _measure(text: str, section: Section, clock: int, limits: GateLimits) -> int:
+    """UTF-16 units of a text at `clock`; notes where it has surrogate pairs."""
+    units = len(text)
+    pairs = section.pairs
+    for run in _PAIRS.finditer(text):
+        if pairs is None:
+            pairs = section.pairs = RangeSet()
+        start, end = run.span()
+        pairs.append(clock + start, clock + end + end - start)
+        # Each pair is one character and two units, so all that follows lies one clock further.
+        clock += end - start
+        units += end - start
+    if pairs is not None and len(pairs) > limits.pair_runs_max:
+        raise TooLarge(f"text has more than {limits.pair_runs_max} separate runs of surrogate pairs")
+    return units
 
 
 def _read_deletions(

@@ -7,12 +7,14 @@ raised it; `code` is for programs and never changes its meaning, `message` is on
 import json
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 import orjson
+from starlette.datastructures import URLPath
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crdt.errors import RemoteError, Unavailable
@@ -101,20 +103,36 @@ EXCEPTION_HANDLERS: Final = {
 """For every application that answers HTTP: whatever is raised is answered as JSON."""
 
 
-class RawPath:
-    """Routes by the path as it was sent, still percent-encoded, so that `%2F` within a name does not separate.
+class RawMount(BaseRoute):
+    """Hangs up an application below `prefix` that routes by the path as it was sent, still percent-encoded.
 
-    What comes out of a path parameter is then to be read with `decode_segment`.
+    So `%2F` within a name does not separate; what comes out of a path parameter is to be read with `decode_segment`.
+    The application's own routes begin with the prefix.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, prefix: str, app: ASGIApp) -> None:
+        self.prefix = prefix
+        self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Everything at and below the prefix is the application's, also what it has no answer to."""
+        if scope["type"] != "http":
+            return Match.NONE, {}
         raw = scope.get("raw_path")
-        if scope["type"] == "http" and raw is not None:
-            scope = {**scope, "path": raw.decode("latin-1")}
-        await self._app(scope, receive, send)
+        # ASGI servers may leave it out; then a name with a slash can't be told from two segments.
+        path = quote(scope["path"]) if raw is None else raw.decode("latin-1")
+        below = path.removeprefix(scope.get("root_path", ""))
+        if below != self.prefix and not below.startswith(self.prefix + "/"):
+            return Match.NONE, {}
+        return Match.FULL, {"path": path, "endpoint": self.app}
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        """Nothing below has a name."""
+        raise NoMatchFound(name, path_params)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Called by the router with what `matches` changed."""
+        await self.app(scope, receive, send)
 
 
 def decode_segment(segment: str, *, bytes_max: int, what: str) -> str:

@@ -95,7 +95,7 @@ def web_routes(folder: Path = STATIC_DIR) -> list[Route]:
         return Response(NOT_BUILT, 503, _SECURE | {"Cache-Control": "no-store"}, _TYPES[".html"])
 
     async def file(request: Request) -> Response:
-        found = files.get(request.url.path)
+        found = files.get("/" + request.path_params["path"])
         if found is None:
             return error_response(404, "not_found", "there is nothing at this address", _SECURE)
         return _answer(request, found)

@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from crdt.document import Document, MergedDocument
+from crdt.document import RoomDocument
 from crdt.errors import LocalError, NotAccepted, RemoteError, RoomFailed, TooLarge
 from crdt.gate import STEP_BLOCKS, Admission, Gate
 from crdt.update import ParsedUpdate, parse_steps
@@ -72,7 +72,7 @@ class Content:
     def __init__(self, limits: RoomLimits) -> None:
         self._limits = limits
         self.gate = Gate(limits.gate)
-        self.document: Document | MergedDocument = Document()
+        self.document = RoomDocument(self.gate)
         self.loaded = False
         self.read_only: RemoteError | None = None
         """Set while edits can't be kept: what adds something is refused with it."""
@@ -82,9 +82,6 @@ class Content:
         """ref -> owner of updates that are held for a gap, whole or in part."""
         self.backlog_bytes = 0
         """Bytes offered and not merged yet: the actor stops reading from sockets above a limit (R7)."""
-        self.lost_clocks = False
-        """An edit cut a surrogate pair, which pycrdt's live document can't do without losing text: it has to be loaded
-        anew, from bytes this time. Only looked for while nothing is queued, so that nothing is lost by that."""
         self._applying: list[int] = []
         self._offered: deque[_Offered] = deque()
         self._queue: deque[_Queued] = deque()
@@ -164,8 +161,10 @@ class Content:
         if done.updates:
             self._applying = done.owners
             self.document.apply(done.updates)
-        if self.gate.splits_pairs and not queue and self._work is None:
-            self.lost_clocks = isinstance(self.document, Document)
+            if not self.document.is_live and not queue and self._work is None:
+                # An edit cut a surrogate pair; the document went on from bytes and can be a live one again. O(document),
+                # for something nobody does twice, and each join until then would cost as much.
+                self.document.revive()
         for ref in done.settled:
             self.waiting.pop(ref, None)
         return done
@@ -233,7 +232,6 @@ class Content:
         return False
 
     def _loading(self, stored: StoredRoom) -> Generator[None, None, None]:
-        applied: list[bytes] = []
         batch: list[bytes] = []
         cost = 0
         for update in _stored_updates(stored):
@@ -247,12 +245,12 @@ class Content:
             cost += len(update)
             if cost >= LOAD_STEP_BYTES:
                 self.document.apply(batch)
-                applied += batch
                 batch, cost = [], 0
                 yield
         self.document.apply(batch)
-        if self.gate.splits_pairs or not self.document.agrees_with(self.gate.clocks, self.gate.clocks):
-            self.document = MergedDocument([*applied, *batch])
+        self.document.revive()
+        if not self.document.agrees_with(self.gate.clocks, self.gate.clocks):
+            raise LocalError(f"the journal of {stored.key} gives a document that lacks clocks")
         self.loaded = True
         yield from self._gating()
 

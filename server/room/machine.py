@@ -309,8 +309,6 @@ class Room:
             effects.append(Journal(Row(self.key, self.generation, self.last_seq, tuple(done.entries))))
         if self._frames:
             self._cover(done.settled, effects)
-        if content.lost_clocks:
-            self._start_over(effects, kept=self.last_seq)
         return True
 
     def _cover(self, settled: list[int], effects: list[Effect]) -> None:

@@ -12,6 +12,7 @@ sequence, whatever waits.
 """
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -24,7 +25,7 @@ from crdt.slices import slice_update
 from server.room.key import RoomKey
 from server.room.rows import Entry
 from server.store.codec import encode_snapshot
-from server.store.joining import blocks_by_client, join, join_all, without_size_limits
+from server.store.joining import blocks_by_client, for_stored, join, join_all
 from server.store.readers import RoomContents, read_room
 from server.store.rebuild import Rebuilt, rebuild, replay
 from server.store.schema import open_reader
@@ -79,22 +80,41 @@ def compact(contents: RoomContents, limits: GateLimits) -> Compacted | str:
     return "no snapshot of it could be proven: " + "; ".join(faults)
 
 
+def whole_update(original: Rebuilt, limits: GateLimits) -> bytes:
+    """The room as one update that loses nothing: what a new client would be sent, where that is so."""
+    try:
+        document = _faithful_document(original)
+        _prove_content(original, [document.full()], limits)
+    except TuttiError:
+        return join_all(original.updates, limits)
+    return document.full()
+
+
 def _squash(original: Rebuilt, limits: GateLimits) -> list[bytes]:
     """The document in its most compact form. Raises `Unproven` unless it shows what the raw updates show."""
-    document = original.document()
-    if not isinstance(document, Document):
-        raise Unproven("the document lost text to a cut surrogate pair")
-    slices = slice_update(document.full(), without_size_limits(limits))
+    slices = slice_update(_faithful_document(original).full(), for_stored(limits))
     again = Document()
     again.apply(slices)
     if again.clocks() != original.gate.clocks:
         raise Unproven("a document made from it would lack clocks")
+    _prove_content(original, slices, limits)
+    return slices
+
+
+def _faithful_document(original: Rebuilt) -> Document:
+    document = original.document()
+    if not isinstance(document, Document):
+        raise Unproven("the document lost text to a cut surrogate pair")
+    return document
+
+
+def _prove_content(original: Rebuilt, updates: Sequence[bytes], limits: GateLimits) -> None:
+    """Raise `Unproven` unless `updates` show what the raw updates show."""
     before = pieces(join_all(original.updates, limits))
-    after = pieces(join_all(slices, limits))
+    after = pieces(join_all(updates, limits))
     for was, would_be in zip_longest(before, after):
         if was != would_be:
             raise Unproven("its content would differ")
-    return slices
 
 
 def _join(original: Rebuilt, limits: GateLimits) -> list[bytes]:

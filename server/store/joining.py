@@ -16,17 +16,24 @@ from crdt.ranges import IdSet
 from crdt.update import ParsedUpdate, parse_update
 
 _COUNTLESS: Final = 2**53
-"""No bound: what is stored was bounded update by update, and all of it may be more than one update can be."""
+"""No bound: what is stored was bounded when it came, by whatever the limits were then."""
 
 
-def without_size_limits(limits: GateLimits) -> GateLimits:
-    """`limits` for a whole document of ours, where those on one peer's update do not hold."""
+def for_stored(limits: GateLimits) -> GateLimits:
+    """`limits` for what is on disk already: those on sizes and counts of a peer's update do not hold there.
+
+    A limit that was lowered must not make a room unreadable, a whole document may be more than one update can be, and
+    everything stored has one owner, who may hold what many did.
+    """
     return replace(
         limits,
         update_bytes_max=_COUNTLESS,
         blocks_max=_COUNTLESS,
         delete_ranges_max=_COUNTLESS,
         clients_max=_COUNTLESS,
+        held_bytes_max=_COUNTLESS,
+        held_bytes_per_owner_max=_COUNTLESS,
+        held_updates_max=_COUNTLESS,
     )
 
 
@@ -64,7 +71,7 @@ def blocks_by_client(updates: Iterable[bytes], limits: GateLimits) -> dict[int, 
 
 
 def _parsed(updates: Iterable[bytes], limits: GateLimits) -> Iterator[ParsedUpdate]:
-    unbounded = without_size_limits(limits)
+    unbounded = for_stored(limits)
     for update in updates:
         yield parse_update(update, unbounded)
 

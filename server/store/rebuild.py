@@ -4,13 +4,14 @@ Used by compaction and by `tutti import` and `export`; an open room does the sam
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from crdt.document import Document, MergedDocument
 from crdt.errors import RemoteError
 from crdt.gate import Gate, GateLimits
 from server.room.key import RoomKey
 from server.room.rows import Entry
+from server.store.joining import for_stored
 from server.store.readers import RoomContents
 from server.store.schema import Unreadable
 
@@ -50,8 +51,7 @@ def rebuild(contents: RoomContents, limits: GateLimits) -> Rebuilt:
 
 def replay(key: RoomKey, entries: Iterable[Entry], limits: GateLimits) -> Rebuilt:
     """Let `entries` through a fresh gate, in order."""
-    # All of it has one owner now, who may hold what many did.
-    gate = Gate(replace(limits, held_bytes_per_owner_max=limits.held_bytes_max))
+    gate = Gate(for_stored(limits))
     updates: list[bytes] = []
     waiting: dict[int, Entry] = {}
     for ref, entry in enumerate(entries):

@@ -28,11 +28,13 @@ export class DocumentSocket {
       disableBc: true,
       WebSocketPolyfill: countingSocket((frame) => report({ type: "frameSent", frame })),
     });
+    let returning = false;
     provider.on("status", ({ status }) => {
       if (status !== "connected") return;
       report({ type: "opened" });
       // A returning client's presence is ignored at a clock others have buried (y-protocols), so raise it.
-      awareness.setLocalState(awareness.getLocalState());
+      if (returning) awareness.setLocalState(awareness.getLocalState());
+      returning = true;
     });
     provider.on("sync", (synced: boolean) => {
       if (synced) report({ type: "synced" });

@@ -311,7 +311,7 @@ def edited(seed: int, edits: int) -> list[bytes]:
     return log
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6),
     moments=st.sets(st.integers(1, 59), max_size=8),
