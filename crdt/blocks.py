@@ -7,7 +7,7 @@ too large to apply at once) it writes new updates from byte ranges of the old, w
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from crdt.content import cut_content
+from crdt.content import NO_BUDGET, cut_content, scan_any
 from crdt.update import GC, HAS_KEY, HAS_LEFT, HAS_RIGHT, REF_MASK
 from crdt.varint import Reader, encode_string, encode_uint
 
@@ -83,6 +83,22 @@ def cut_block(block: bytes, client: int, clock: int, start: int, end: int) -> by
         info |= HAS_LEFT
         origins = encode_uint(client) + encode_uint(start - 1) + right
     return bytes((info,)) + origins + cut_content(content, info & REF_MASK, start - clock, end - clock)
+
+
+def split_values(block: bytes, client: int, clock: int) -> list[bytes]:
+    """A block of several `any` values at `clock` as blocks of one each, every one after the other."""
+    header = _read_header(block)
+    reader = header.content
+    count = reader.uint()
+    later = bytes((header.info | HAS_LEFT,)) + encode_uint(client)
+    blocks = []
+    pos = reader.pos
+    for index in range(count):
+        end = scan_any(block, pos, [1], NO_BUDGET, NO_BUDGET)
+        origins = later + encode_uint(clock + index - 1) + header.right if index else block[:1] + header.origins
+        blocks.append(origins + b"\x01" + block[pos:end])
+        pos = end
+    return blocks
 
 
 def replace_units(block: bytes, units: Iterable[int]) -> bytes:

@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from crdt.blocks import Deletions, Extent, cut_block, read_parent, write_slices
+from crdt.blocks import Deletions, Extent, cut_block, read_parent, split_values, write_slices
 from crdt.content import NO_BUDGET
 from crdt.digest import Digest
 from crdt.errors import LocalError, Malformed, RemoteError, TooLarge
@@ -32,10 +32,11 @@ from crdt.hold import (
     Wake,
 )
 from crdt.limits import GateLimits
-from crdt.places import COLLECTED, LIST_SHIFT, PARENT, Draft, Place, Places, pack_id
+from crdt.places import COLLECTED, KEYED, LIST_SHIFT, PARENT, Draft, Place, Places, pack_id
 from crdt.ranges import IdSet, RangeSet
 from crdt.state_vector import encode_state_vector
 from crdt.update import (
+    ANY,
     DELETED,
     GC,
     HAS_LEFT,
@@ -43,6 +44,7 @@ from crdt.update import (
     PARENT_ID,
     REF_MASK,
     SKIP,
+    STRING,
     TYPE,
     Block,
     ParsedUpdate,
@@ -332,6 +334,7 @@ class Gate:
                     cursor.wait = (right_client, right_clock)
                     break
             cut: bytes | None = None
+            pieces = 1
             if start < clock:
                 plan.whole = False
                 cut = cut_block(plan.data[at:stop], client, start, clock, end)
@@ -343,6 +346,9 @@ class Gate:
             else:
                 left = (left_client, left_clock)
                 home = self._home(places, info, left, (right_client, right_clock), plan.data, at)
+            if end - clock > 1 and places.traits(home) & KEYED and info & REF_MASK in (ANY, STRING):
+                cut, pieces = self._one_by_one(cut or plan.data[at:stop], info & REF_MASK, client, clock)
+                plan.whole = False
             own_place = self._place(places, info & REF_MASK, home)
             if own_place != place:
                 place = own_place
@@ -350,7 +356,11 @@ class Gate:
             if plan.has_pairs and info & (HAS_LEFT | HAS_RIGHT):
                 self._note_cuts(plan, info, left_client, left_clock, right_client, right_clock)
             if cut is not None:
-                plan.extents.append((client, clock, 1, at, stop, cut))
+                if count:
+                    plan.extents.append((client, first, count, begin, finish, None))
+                    count = 0
+                    begin = -1
+                plan.extents.append((client, clock, pieces, at, stop, cut))
                 clock = first = end
                 overlay[client] = clock
             else:
@@ -391,12 +401,12 @@ class Gate:
         if not parent & PARENT:
             raise Malformed(f"parent at clock {left[1]} is no shared type")
         packed = pack_id(*left)
-        return places.list_of(packed if key is None else (packed, key), places.level(parent >> LIST_SHIFT) + 1)
+        return places.list_of(packed if key is None else (packed, key), (places.traits(parent >> LIST_SHIFT) >> 1) + 1)
 
     def _place(self, places: Draft, ref: int, home: int) -> Place:
         """The place of an item with content `ref` in the list `home`. Raises `TooLarge`."""
         if ref == TYPE:
-            if places.level(home) >= self._limits.type_depth_max:
+            if places.traits(home) >> 1 >= self._limits.type_depth_max:
                 raise TooLarge(f"shared types are nested deeper than {self._limits.type_depth_max}")
             return home << LIST_SHIFT | PARENT
         if ref == DELETED:
@@ -404,6 +414,19 @@ class Gate:
         if ref == GC:
             return COLLECTED << LIST_SHIFT | PARENT
         return home << LIST_SHIFT
+
+    @staticmethod
+    def _one_by_one(block: bytes, ref: int, client: int, clock: int) -> tuple[bytes, int]:
+        """A block of several values under a key, as so many blocks. Raises `Malformed` for text.
+
+        An entry of a key is one value. Yjs writes several in one block once they are overwritten, if it does not
+        collect. But pycrdt must not have to divide them: it keeps the first as if it were not overwritten, and
+        that one survives its parent, with a pointer to freed memory (0.14.13).
+        """
+        if ref == STRING:
+            raise Malformed("text of several characters under a key")
+        blocks = split_values(block, client, clock)
+        return b"".join(blocks), len(blocks)
 
     def _plan_deletions(
         self, parsed: ParsedUpdate, plan: _Plan, step_blocks: int
@@ -634,6 +657,9 @@ class Gate:
         places = plan.places
         left = (left_client, left_clock)
         home = self._home(places, info, left, (block.right_client, block.right_clock), data, 0)
+        pieces = 1
+        if block.end - clock > 1 and places.traits(home) & KEYED and info & REF_MASK in (ANY, STRING):
+            data, pieces = self._one_by_one(data, info & REF_MASK, client, clock)
         place = self._place(places, info & REF_MASK, home)
         if place != places.last(client):
             places.append(client, clock, place)
@@ -643,7 +669,7 @@ class Gate:
         if self._pairs:
             self._note_cuts(plan, info, left_client, left_clock, block.right_client, block.right_clock)
             self._cut(plan.cut_pairs)
-        released.append((block.owner, Extent(client, clock, 1, data)))
+        released.append((block.owner, Extent(client, clock, pieces, data)))
         self._clocks[client] = block.end
         return block.end
 

@@ -25,6 +25,11 @@ PARENT: Final = 1
 (both Yjs and yrs then collect the child too)."""
 LIST_SHIFT: Final = 1
 
+Traits = int
+"""How many shared types a list lies in (the children of a root: 0), times two, plus `KEYED`."""
+KEYED: Final = 1
+"""The list is the entries of one key, of which only the last counts."""
+
 COLLECTED: Final = 0
 """The list of items in no list: collected ones, which have forgotten theirs. It is compatible with any other."""
 
@@ -57,26 +62,26 @@ class Runs:
 class Places:
     """The places of all items in effect. Asked and changed through a `Draft`."""
 
-    __slots__ = ("levels", "lists", "runs")
+    __slots__ = ("lists", "runs", "traits")
 
     def __init__(self) -> None:
         self.runs: dict[int, Place | Runs] = {}
         """Per client: its only place so far, or the runs of several."""
         self.lists: dict[ListKey, int] = {}
-        self.levels = array("H", [0])
-        """Per list: how many shared types it lies in. The children of a root are at level 0."""
+        self.traits = array("H", [0])
+        """Per list: `Traits`."""
 
 
 class Draft:
     """Places as they would be: the known ones and new ones beside them, until `commit`."""
 
-    __slots__ = ("_base", "_levels", "_lists", "_runs")
+    __slots__ = ("_base", "_lists", "_runs", "_traits")
 
     def __init__(self, base: Places) -> None:
         self._base = base
         self._runs: dict[int, Runs] = {}
         self._lists: dict[ListKey, int] = {}
-        self._levels: list[int] = []
+        self._traits: list[Traits] = []
 
     def at(self, client: int, clock: int) -> Place:
         """The place of an item that is in, or drafted."""
@@ -108,15 +113,15 @@ class Draft:
         if number is None:
             number = self._lists.get(key)
             if number is None:
-                number = len(self._base.levels) + len(self._levels)
+                number = len(self._base.traits) + len(self._traits)
                 self._lists[key] = number
-                self._levels.append(level)
+                self._traits.append(level << 1 | (KEYED if isinstance(key, tuple) else 0))
         return number
 
-    def level(self, number: int) -> int:
-        """How many shared types a list lies in."""
-        known = self._base.levels
-        return known[number] if number < len(known) else self._levels[number - len(known)]
+    def traits(self, number: int) -> Traits:
+        """What is known of a list."""
+        known = self._base.traits
+        return known[number] if number < len(known) else self._traits[number - len(known)]
 
     def commit(self) -> None:
         """Make the draft the known state."""
@@ -134,4 +139,4 @@ class Draft:
             known.starts.extend(runs.starts)
             known.places.extend(runs.places)
         base.lists.update(self._lists)
-        base.levels.extend(self._levels)
+        base.traits.extend(self._traits)

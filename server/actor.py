@@ -189,12 +189,11 @@ class Actor:
 
     async def _main(self) -> None:
         try:
-            self._guard(self.room.open)
+            self._run_effects(self.room.open())
             while True:
-                self._turn()
+                deadline = self._turn()
                 if self._stopping and self._finished:
                     break
-                deadline = self.room.next_deadline()
                 if self._inbox or (deadline is not None and deadline <= self._loop.time()):
                     await asyncio.sleep(0)
                 else:
@@ -228,78 +227,76 @@ class Actor:
         self._timer = None
         self._wake()
 
-    def _turn(self) -> None:
-        """Everything that is due, within bounds."""
+    def _turn(self) -> float | None:
+        """Everything that is due, within bounds. Returns when there is more."""
+        now = self._loop.time()
         if self._pace.tick_interval_s != self._tick_interval_s:
             self._tick_interval_s = self._pace.tick_interval_s
-            self._handle(PaceChanged(self._tick_interval_s))
+            self._handle(PaceChanged(self._tick_interval_s), now)
         inbox = self._inbox
         for _ in range(min(len(inbox), INPUTS_PER_TURN)):
             event = inbox.popleft()
             if type(event) is UpdateReceived:
                 self._inbox_bytes -= len(event.update)
-            self._handle(event)
-        deadline = self.room.next_deadline()
-        if deadline is not None and deadline <= self._loop.time():
-            self._guard(self._tick)
+            self._handle(event, now)
+        self._tick(now)
         if self._paused and self._inbox_bytes + self.room.content.backlog_bytes < self._inbox_bytes_max // 2:
             paused, self._paused = self._paused, {}
             for session in paused:
                 self.peers[session].resume_reading()
-        if self.state in {"loading", "rebuilding"} and self.room.content.loaded:
+        if self.room.content.loaded and self.state in {"loading", "rebuilding"}:
             self.state = "quarantined" if self.room.quarantined else "open"
             self.opened.set()
+        return self.room.next_deadline()
 
-    def _handle(self, event: Input) -> None:
-        self._guard(partial(self._step, event))
+    # Whatever goes wrong in the two steps below ends this room's run, not the node (R10); pycrdt's panics are no Exceptions.
 
-    def _step(self, event: Input) -> list[Effect]:
-        now = self._loop.time()
+    def _handle(self, event: Input, now: float) -> bool:
+        """One input to the machine. True if anything came of it."""
         try:
             effects = self.room.handle(event, now)
-        except BaseException:
-            if self._recorder is not None:
-                self._recorder.step(event, now, None)
-            # Whoever sent what our code can't bear must not be able to send it again to the rebuilt room (R10).
+        except BaseException as error:  # noqa: BLE001  see above
             session = getattr(event, "session", None)
             if session is not None:
+                # Whoever sent what our code can't bear must not be able to send it again to the rebuilt room.
                 self._inbox.appendleft(FrameRefused(session, CloseCode.INTERNAL_ERROR, "internal error"))
-            raise
+            self._machine_failed(event, now, error)
+            return True
         if self._recorder is not None:
             self._recorder.step(event, now, effects)
-        return effects
+        if effects:
+            self._run_effects(effects)
+        return bool(effects)
 
-    def _tick(self) -> list[Effect]:
-        now = self._loop.time()
+    def _tick(self, now: float) -> None:
         try:
             effects = self.room.tick(now)
-        except BaseException:
-            if self._recorder is not None:
-                self._recorder.step(None, now, None)
-            raise
-        self._telemetry.ticks += 1
+        except BaseException as error:  # noqa: BLE001  see above
+            self._machine_failed(None, now, error)
+            return
         if self._recorder is not None:
             self._recorder.step(None, now, effects)
-        return effects
+        if effects:
+            self._telemetry.ticks += 1
+            self._run_effects(effects)
 
-    def _guard(self, step: Callable[[], list[Effect]]) -> None:
-        """One step of the machine and its effects. Whatever goes wrong in there ends this room's run, not the node (R10)."""
-        try:
-            effects = step()
-        except (KeyboardInterrupt, SystemExit, asyncio.CancelledError):
-            raise
-        except BaseException as error:  # pycrdt's panics derive from BaseException
-            logger.exception("room %s failed", self.key, exc_info=error)
-            self._restart(poisoned=True)
-            return
+    def _machine_failed(self, event: Input | None, now: float, error: BaseException) -> None:
+        if isinstance(error, KeyboardInterrupt | SystemExit | asyncio.CancelledError):
+            raise error
+        if self._recorder is not None:
+            self._recorder.step(event, now, None)
+        logger.error("room %s failed", self.key, exc_info=error)
+        self._restart(poisoned=True)
+
+    # ---- effects
+
+    def _run_effects(self, effects: list[Effect]) -> None:
         for effect in effects:
             self._run_effect(effect)
         # Before anything else happens to the room: it takes the document as it is now for what these peers have (R8).
         while self._full:
             session, fill = self._full.pop()
-            self._handle(OutboxFull(session) if fill is Fill.FULL else OutboxBusy(session))
-
-    # ---- effects
+            self._handle(OutboxFull(session) if fill is Fill.FULL else OutboxBusy(session), self._loop.time())
 
     def _run_effect(self, effect: Effect) -> None:
         match effect:
@@ -359,7 +356,11 @@ class Actor:
     def _journaled(self, run: int, seq: int, error: Unavailable | None) -> None:
         if run != self._run:
             return
-        self.post(Committed(seq) if error is None else CommitFailed(seq, str(error)))
+        if error is not None:
+            self.post(CommitFailed(seq, str(error)))
+        # At once and without waking the task: most rooms have nobody to tell.
+        elif self._handle(Committed(seq), self._loop.time()) or self._stopping:
+            self._wake()
 
     def _start_load(self) -> None:
         if self._loading is not None:
@@ -414,7 +415,7 @@ class Actor:
             )
             self._loop.call_later(self._quarantine_s, self._end_quarantine)
         self._rebuild()
-        self._handle(Restarted(read_only))
+        self._handle(Restarted(read_only), self._loop.time())
 
     def _rebuild(self) -> None:
         self.state = "rebuilding"

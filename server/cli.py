@@ -33,7 +33,7 @@ commands:
   serve      run a node
   import     bring documents into a data folder
   export     write documents out as files
-  replay     do again what `serve --record` wrote down, and compare
+  replay     do again what `serve --record-dir` wrote down, and compare
   version    tell what is installed
 
 examples:
@@ -150,7 +150,9 @@ def _replay(arguments: Sequence[str]) -> int:
     from server.record import BadTrace, replay  # noqa: PLC0415 (as above)
 
     parser = _Parser("replay", "Give a room what a trace of it holds, and compare what it does with what it did.")
-    parser.add_argument("trace", nargs="+", type=Path, metavar="TRACE", help="File written by `tutti serve --record`.")
+    parser.add_argument(
+        "trace", nargs="+", type=Path, metavar="TRACE", help="File written by `tutti serve --record-dir FOLDER`."
+    )
     differed = False
     for path in parser.parse(arguments).trace:
         try:

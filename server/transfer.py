@@ -246,7 +246,7 @@ def _names(path: Path) -> Iterator[str]:
 
 def _export(path: Path, name: str, namespace: argparse.Namespace, *, to_stdout: bool) -> None:
     target = namespace.target / file_name(name, _SUFFIXES[namespace.format])
-    if not to_stdout and not namespace.force and target.exists():
+    if not to_stdout and not namespace.force and _exists(target):
         raise Refused(f"{target} exists, --force writes over it")
     with closing(open_reader(path)) as connection:
         contents = read_room(connection, RoomKey("", name))
@@ -255,7 +255,7 @@ def _export(path: Path, name: str, namespace: argparse.Namespace, *, to_stdout: 
     room = rebuild(contents, _LIMITS)
     if room.held:
         _say(f"room {name!r}: {len(room.held)} updates wait for others that never came, and are left out")
-    update = whole_update(room, _LIMITS)
+    update = whole_update(room)
     match namespace.format:
         case "yjs":
             data = update
@@ -268,6 +268,14 @@ def _export(path: Path, name: str, namespace: argparse.Namespace, *, to_stdout: 
         sys.stdout.buffer.flush()
     else:
         _write_file(target, data)
+
+
+def _exists(target: Path) -> bool:
+    try:
+        return target.exists()
+    except OSError:
+        # Too long a name, mostly: writing it says so.
+        return False
 
 
 def _write_file(target: Path, data: bytes) -> None:

@@ -31,7 +31,7 @@ what is measured
                     window. tutti merges what comes in between two ticks (60 a second at most) into one frame, so under
                     load its latency holds up to one tick that buys the lower CPU.
   frames/s          messages the clients received. y-websocket sends one per edit and client, its author included.
-  others CPU %      what other programs used of the two cores: with more than a few per cent the latencies are theirs.
+  others CPU %      what other programs used of the two cores. Not a quiet machine, not a figure to keep.
   KiB/connection    resident memory with 1,000 idle connections less that with ten, per connection.
 
 how
@@ -110,7 +110,7 @@ def _verdict(results: Sequence[Sample | Failure], *, expected: int) -> int:
         print(f"\nvoid: the client used more than {CLIENT_SHARE_MAX:.0%} of its core", file=sys.stderr)
     if any(not isinstance(result, Failure) and result.disturbed for result in results):
         print(
-            "\ndisturbed: other programs used the benchmark's cores; CPU per delivery stands, latencies do not",
+            "\ndisturbed: other programs used the benchmark's cores; latencies are theirs, and CPU per delivery falls as waiting servers batch more",
             file=sys.stderr,
         )
     if len(results) < expected:

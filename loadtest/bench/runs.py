@@ -46,7 +46,7 @@ def run(kind: ServerKind, profile: Profile, number: int, options: Options) -> Sa
                 return _idle(server, profile, number, options)
             return _load(server, profile, number, options)
         except ServerError as error:
-            error.add_note(f"--- the server's output ---\n{server.output[-3000:]}")
+            error.add_note(f"--- the server's output ---\n{server.output[-1500:]}")
             raise
 
 

@@ -1,9 +1,8 @@
-"""Many updates as few, block by block and byte for byte.
+"""Many updates as few, block by block and byte for byte, in slices that apply one after the other.
 
 pycrdt's `merge_updates` reads content and writes it again: a bigint of 53 bits becomes a number, options of a
 subdocument are lost or change places (0.14.13). Here the bytes of each block stay as their author sent them; only what
-frames them is written anew. For updates the gate let through: each client's blocks follow each other without a gap, and
-each deletion comes once.
+frames them is written anew. For updates a gate let through. `crdt.merge` makes one update of them, this makes slices.
 """
 
 from collections.abc import Iterable, Iterator
@@ -34,6 +33,7 @@ def for_stored(limits: GateLimits) -> GateLimits:
         held_bytes_max=_COUNTLESS,
         held_bytes_per_owner_max=_COUNTLESS,
         held_updates_max=_COUNTLESS,
+        pair_runs_max=_COUNTLESS,
     )
 
 
@@ -54,11 +54,6 @@ def join(updates: Iterable[bytes], limits: GateLimits) -> list[bytes]:
     if part:
         slices.append(_write(part))
     return slices
-
-
-def join_all(updates: Iterable[bytes], limits: GateLimits) -> bytes:
-    """The same updates as one."""
-    return _write(_parsed(updates, limits))
 
 
 def blocks_by_client(updates: Iterable[bytes], limits: GateLimits) -> dict[int, bytes]:

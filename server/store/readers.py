@@ -114,17 +114,21 @@ class Readers:
         for _ in range(count):
             self._connections.put(open_reader(path))
         self._count = count
+        self._closed = False
         # Its queue holds one job per awaiting caller; whoever opens rooms bounds those.
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="journal-reader")
 
     async def run(self, read: Callable[..., Result], *args: object) -> Result:
         """`read(connection, *args)` in a thread. Raises `Unavailable` when the disk does, and what `read` raises."""
+        if self._closed:
+            raise Unavailable("the journal is closed")
         return await asyncio.get_running_loop().run_in_executor(
             self._threads, functools.partial(self._run, read, *args)
         )
 
     def close(self) -> None:
         """Blocks until running reads have ended; those not begun are dropped."""
+        self._closed = True
         self._threads.shutdown(cancel_futures=True)
         for _ in range(self._count):
             self._connections.get().close()

@@ -6,7 +6,7 @@ Used by compaction and by `tutti import` and `export`; an open room does the sam
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from crdt.document import Document, MergedDocument
+from crdt.document import RoomDocument
 from crdt.errors import RemoteError
 from crdt.gate import Gate, GateLimits
 from server.room.key import RoomKey
@@ -29,13 +29,11 @@ class Rebuilt:
     held: tuple[Entry, ...]
     """Entries of which a part still waits for something, in order."""
 
-    def document(self) -> Document | MergedDocument:
-        """The document, from bytes where a live one would lose clocks (protocol reference, section 7)."""
-        live = Document()
-        live.apply(self.updates)
-        if not self.gate.splits_pairs and live.is_whole() and live.clocks() == self.gate.clocks:
-            return live
-        return MergedDocument(self.updates)
+    def document(self) -> RoomDocument:
+        """A document of what took effect."""
+        document = RoomDocument(self.gate)
+        document.apply(self.updates)
+        return document
 
 
 def rebuild(contents: RoomContents, limits: GateLimits) -> Rebuilt:

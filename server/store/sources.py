@@ -42,8 +42,8 @@ def find_sources(path: Path, room: str | None) -> Iterator[Source | Refused]:
             yield _file_source(file, None)
         return
     try:
-        with path.open("rb") as file:
-            is_database = file.read(len(_SQLITE_HEADER)) == _SQLITE_HEADER
+        with path.open("rb") as opened:
+            is_database = opened.read(len(_SQLITE_HEADER)) == _SQLITE_HEADER
     except OSError as error:
         yield Refused(f"{path} can't be read: {_reason(error)}")
         return

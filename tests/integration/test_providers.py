@@ -323,13 +323,11 @@ def test_a_short_loss_of_the_socket_brings_everybody_back(
     ann.wait("both are seen again", sees(*clients), within_s=5)
 
 
-@pytest.mark.xfail(
-    reason="every provider remembers the clocks of the people it saw, who come back with the same ones: up to 20 s until their renewal"
-)
 @each_room
 def test_people_see_each_other_again_at_once_after_the_server_was_away(
     node: Serve, new_computer: NewComputer, versions: Sequence[str]
 ) -> None:
+    """Every provider remembers the clock of everybody it ever saw, and they come back with the same one."""
     clients = everybody(new_computer(), node, "room", versions)
     for client in clients:
         client.present({"name": str(client)})

@@ -7,7 +7,7 @@
 import { createRequire } from 'node:module'
 const require = createRequire(process.cwd() + '/')
 const Y = require('yjs')
-const { yXmlFragmentToProsemirrorJSON, prosemirrorJSONToYDoc } = require('y-prosemirror')
+const { yXmlFragmentToProsemirrorJSON, prosemirrorJSONToYXmlFragment } = require('y-prosemirror')
 const { Schema } = require('prosemirror-model')
 
 const SEEDS = Number(process.argv[2] ?? 6)
@@ -93,7 +93,13 @@ const schema = new Schema({
 })
 const text = (value, ...marks) => ({ type: 'text', text: value, ...(marks.length ? { marks } : {}) })
 const comment = id => ({ type: 'comment', attrs: { id } })
-add('prosemirror', Y.encodeStateAsUpdate(prosemirrorJSONToYDoc(schema, {
+const build = (name, kinds, ...steps) => {
+  const doc = new Y.Doc()
+  doc.clientID = 7
+  steps.forEach(step => doc.transact(() => step(doc)))
+  add(name, Y.encodeStateAsUpdate(doc), kinds)
+}
+build('prosemirror', { default: 'xml', 'never-written': 'xml' }, doc => prosemirrorJSONToYXmlFragment(schema, {
   type: 'doc',
   content: [
     { type: 'heading', attrs: { level: 2 }, content: [text('Tïtle 😀')] },
@@ -101,14 +107,7 @@ add('prosemirror', Y.encodeStateAsUpdate(prosemirrorJSONToYDoc(schema, {
     { type: 'paragraph', attrs: { align: 'right' }, content: [text('one', comment(1)), text('both', comment(1), comment(2)), text('two', comment(2))] },
     { type: 'bulletList', content: [{ type: 'listItem', content: [{ type: 'paragraph' }, { type: 'paragraph', content: [text('x')] }] }] }
   ]
-}, 'default')), { default: 'xml', 'never-written': 'xml' })
-
-const build = (name, kinds, ...steps) => {
-  const doc = new Y.Doc()
-  doc.clientID = 7
-  steps.forEach(step => doc.transact(() => step(doc)))
-  add(name, Y.encodeStateAsUpdate(doc), kinds)
-}
+}, doc.getXmlFragment('default')))
 build('values', { map: 'map', array: 'array' }, doc => {
   const map = doc.getMap('map')
   const values = { undef: undefined, nil: null, big: 12345678901234567n, small: 5n, bytes: new Uint8Array([0, 1, 255]), nan: NaN, inf: -Infinity, half: 0.5, minus: -7, zero: -0, max: 2 ** 53, over: 2 ** 60, deep: { list: [1, undefined, { no: undefined, yes: 'ü' }] } }

@@ -104,6 +104,23 @@ export function toolChain(editor: Editor): ChainedCommands {
   });
 }
 
+/**
+ * Links what is selected, or the link at the caret, to what was typed; with neither, inserts the address itself. An
+ * empty one takes the link away, one without a scheme gets https. False, and nothing done, if it is no address.
+ */
+export function setLink(editor: Editor, typed: string): boolean {
+  const address = typed.trim();
+  if (address === "") return toolChain(editor).extendMarkRange("link").unsetLink().run();
+  const href = /^([a-z][a-z0-9+.-]*:|[/#])/i.test(address) ? address : `https://${address}`;
+  // Asked before the chain runs, for a chain does its other steps even when one refuses. `can` knows javascript: and co.
+  if (!URL.canParse(href, location.href) || !editor.can().setLink({ href })) return false;
+  if (editor.state.selection.empty && !editor.isActive("link")) {
+    const linked = { type: "text", text: address, marks: [{ type: "link", attrs: { href } }] };
+    return toolChain(editor).insertContent(linked).run();
+  }
+  return toolChain(editor).extendMarkRange("link").setLink({ href }).run();
+}
+
 /** A plain click puts the caret into a link; with Ctrl or Command it is followed, as in other editors. */
 function openLink(event: MouseEvent): boolean {
   if (!(event.ctrlKey || event.metaKey) || !(event.target instanceof Element)) return false;

@@ -2,6 +2,7 @@
 import type { Editor } from "@tiptap/core";
 
 import { h } from "./dom";
+import { setLink } from "./editor";
 
 export interface LinkForm {
   readonly element: HTMLElement;
@@ -28,7 +29,7 @@ export function createLinkForm(): LinkForm {
       attrs: { type: "button" },
       on: {
         click: () => {
-          editor?.chain().focus().extendMarkRange("link").unsetLink().run();
+          if (editor !== null) setLink(editor, "");
           close();
         },
       },
@@ -83,19 +84,4 @@ export function createLinkForm(): LinkForm {
       input.select();
     },
   };
-}
-
-/** False if the address is none. An empty one takes the link away; one without a scheme gets https. */
-function setLink(editor: Editor, typed: string): boolean {
-  const address = typed.trim();
-  const chain = editor.chain().focus().extendMarkRange("link");
-  if (address === "") return chain.unsetLink().run();
-  const href = /^([a-z][a-z0-9+.-]*:|[/#])/i.test(address) ? address : `https://${address}`;
-  if (!URL.canParse(href, location.href)) return false;
-  if (editor.state.selection.empty && !editor.isActive("link")) {
-    // Nothing is selected: the address itself is the text.
-    if (!editor.can().setLink({ href })) return false;
-    return chain.insertContent({ type: "text", text: address, marks: [{ type: "link", attrs: { href } }] }).run();
-  }
-  return chain.setLink({ href }).run();
 }

@@ -64,7 +64,7 @@ class Notebook:
 
     async def until(self, condition: Callable[[], bool], limit_s: float = 5.0) -> None:
         async with asyncio.timeout(limit_s):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - any condition: it has no event of its own
                 await asyncio.sleep(0.005)
 
 

@@ -15,6 +15,7 @@ from server.room.rows import Entry, Row
 from server.store import schema
 from server.store import writer as writer_module
 from server.store.journal import ROW_OVERHEAD_BYTES, Journal, commit_interval
+from server.store.schema import FolderLock
 from server.store.writer import Writer
 
 OpenNotebook = Callable[..., Any]
@@ -129,7 +130,13 @@ async def test_close_commits_what_was_appended(notebook: OpenNotebook) -> None:
     assert book.journal.reason == "the journal is closed"
     with pytest.raises(Unavailable, match="the journal is closed"):
         book.append("a")
+    with pytest.raises(Unavailable, match="the journal is closed"):
+        await book.load("a")
     await book.journal.close()
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
 
 
 async def test_close_folds_the_log_and_frees_the_folder(notebook: OpenNotebook, folder: Path) -> None:
@@ -139,12 +146,12 @@ async def test_close_folds_the_log_and_frees_the_folder(notebook: OpenNotebook, 
         assert (folder / "journal.db-wal").stat().st_size > 0
         with pytest.raises(Unavailable, match="in use by another node"):
             Journal.open(folder)
-    assert sorted(file.name for file in folder.iterdir()) == ["journal.db", "journal.lock"]
+    assert files_in(folder) == ["journal.db", "journal.lock"]
     await Journal.open(folder).close()
 
 
 async def test_a_journal_that_cannot_be_opened_frees_the_folder(folder: Path) -> None:
-    folder.mkdir()
+    FolderLock(folder).release()
     (folder / "journal.db").write_bytes(b"not a database, " * 400)
     for _ in range(2):
         with pytest.raises(Unavailable, match="not a database"):

@@ -29,6 +29,7 @@ from server.room.key import RoomKey
 from server.room.rows import Entry, Row
 from server.store.journal import Journal
 
+signal.alarm(50)  # whatever becomes of the test, this process ends
 seqs = {}
 outcomes = []
 

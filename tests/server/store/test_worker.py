@@ -17,8 +17,10 @@ from server.store.worker import Worker
 pytestmark = pytest.mark.integration
 
 OWNER = """
-import asyncio, sys, time
+import asyncio, signal, sys, time
 from server.store.worker import Worker
+
+signal.alarm(50)  # whatever becomes of the test, this process ends
 
 async def main():
     worker = Worker("test")
