@@ -16,9 +16,11 @@ from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crdt.errors import TuttiError
+from server.answers import EXCEPTION_HANDLERS
 from server.api import ApiLimits, api_routes
 from server.health import health_routes
 from server.hub import Hub, settings_to_limits
@@ -36,14 +38,13 @@ from server.transport import DeadlineHTTP, DirectWebSocket
 logger = logging.getLogger("tutti")
 
 
-def create_app(hub: Hub, journal: Journal, worker: Worker) -> Starlette:
+def create_app(hub: Hub, journal: Journal, worker: Worker) -> ASGIApp:
     """The ASGI application of a node whose hub and journal are running. `worker` makes views of large documents.
 
     Their life is the caller's.
     """
     settings = hub.settings
     routes: list[BaseRoute] = [
-        WebSocketRoute("/ws/{room:path}", Sockets(hub)),
         *health_routes(lambda: hub),
         *api_routes(
             lambda: hub,
@@ -57,7 +58,16 @@ def create_app(hub: Hub, journal: Journal, worker: Worker) -> Starlette:
         routes.append(metrics_route(hub.telemetry, lambda: hub, journal.counts))
     if settings.web:
         routes += web_routes()
-    return Starlette(routes=routes)
+    http = Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS)
+    http.router.redirect_slashes = False
+    sockets = Sockets(hub)
+
+    async def node(scope: Scope, receive: Receive, send: Send) -> None:
+        # Not a route: a room's name may hold anything, line breaks too, which no path pattern matches.
+        is_socket = scope["type"] == "websocket" and scope["path"].startswith("/ws/")
+        await (sockets if is_socket else http)(scope, receive, send)
+
+    return node
 
 
 def run(settings: Settings) -> int:

@@ -10,11 +10,12 @@ import logging
 import time
 from dataclasses import dataclass
 from itertools import count
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from crdt.errors import CloseCode, RemoteError, Unavailable
 from crdt.limits import GateLimits
 from presence.limits import RosterLimits
+from presence.roster import Roster
 from server.actor import Actor, Recorder
 from server.pace import PERIOD_S, Pace
 from server.record import TraceFiles
@@ -59,7 +60,12 @@ class LiveRoom:
     document_bytes: int
     saved_seq: int
     last_seq: int
-    present: list[dict[str, object]]
+    _roster: Roster
+
+    @property
+    def present(self) -> list[dict[str, Any]]:
+        """Who is here, by client id. `state` is JSON text in UTF-8."""
+        return [present._asdict() for present in self._roster.present]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +142,9 @@ class Hub:
         if actor is None:
             return None
         room = actor.room
-        present = [
-            {"client": client, "session": session, "state": state} for client, session, state in room.roster.present
-        ]
-        return LiveRoom(actor.state, len(actor.peers), room.content.bytes, room.committed_seq, room.last_seq, present)
+        return LiveRoom(
+            actor.state, len(actor.peers), room.content.bytes, room.committed_seq, room.last_seq, room.roster
+        )
 
     async def document(self, key: RoomKey) -> bytes | None:
         """A room's whole document as one Yjs v1 update, None if the room does not exist. Never makes one.

@@ -166,8 +166,8 @@ class Settings(BaseSettings):
 
     presence_state_bytes_max: Annotated[int, Field(ge=64, le=MIB)] = 16 * KIB
     """Largest presence state (name, colour, cursor) of one client, in bytes of JSON."""
-    presence_clients_per_session_max: Annotated[int, Field(ge=1, le=10_000)] = 8
-    """Clients one session may speak for. Above it the session is closed."""
+    presence_clients_per_session_max: Annotated[int, Field(ge=1, le=10_000)] = 32
+    """Clients one session may speak for. Above it the session is closed. A browser tab relays the other tabs of its browser."""
     presence_bytes_max: Bytes = 4 * MIB
     """Bytes of all presence states in one room. Whoever would go past it is closed."""
     presence_expiry_s: Annotated[float, Field(ge=20, le=600)] = 30
