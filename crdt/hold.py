@@ -159,6 +159,10 @@ class Hold:
         """Whom to wake, to the one queue entry that matters: (client, clock count)."""
         self._entries = 0
 
+    def relimit(self, limits: GateLimits) -> None:
+        """Other limits from now on."""
+        self._limits = limits
+
     def check_room(self, owner: int, cost: int) -> None:
         """Raise `HoldOverflow` if `cost` more bytes and one more update of `owner` would pass a limit."""
         limits = self._limits

@@ -99,6 +99,11 @@ class Draft:
         known = self._base.runs.get(client, NOWHERE)
         return known if isinstance(known, int) else known.places[-1]
 
+    def only(self, client: int) -> Place:
+        """The place of all of the client's items, if they share one and none are drafted; else `NOWHERE`."""
+        known = self._base.runs.get(client)
+        return known if isinstance(known, int) and client not in self._runs else NOWHERE
+
     def append(self, client: int, clock: int, place: Place) -> None:
         """The client's items from `clock` on, beyond all others, lie at `place`, which is not `last(client)`."""
         runs = self._runs.get(client)

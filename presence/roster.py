@@ -25,9 +25,14 @@ __all__ = ["Present", "Received", "Roster", "RosterFull", "RosterLimits"]
 
 
 class Received(NamedTuple):
-    """What the caller must do next: send `buried`, an awareness update, to that session alone, unless it is None."""
+    """What the caller must do next: send `nudge`, an awareness update, to that session alone, unless it is None.
 
-    buried: bytes | None
+    `returned`: a client that was here before is back, and may not see those whose clock did not rise meanwhile; see
+    `Roster.nudges`.
+    """
+
+    nudge: bytes | None
+    returned: bool
 
 
 class Present(NamedTuple):
@@ -44,7 +49,7 @@ class RosterFull(TooLarge):
     code = CloseCode.BUSY
 
 
-_NOTHING: Final = Received(None)
+_NOTHING: Final = Received(None, returned=False)
 
 
 class _Presence:
@@ -82,6 +87,8 @@ class Roster:
         self._bytes = 0
         self._lane = Lane(renewal_interval_s=limits.renewal_interval_s, removals_max=limits.entries_max)
         self._echoes = Echoes()
+        self._nudged: set[int] = set()
+        """Clients that were asked to raise their clock: what they then say is news to somebody, though it is no change."""
         self._full: bytes | None = None
 
     def __len__(self) -> int:
@@ -112,7 +119,8 @@ class Roster:
         if owned and self._echoes.recognise(update, next(iter(owned))):
             return _NOTHING
         accepted: list[Entry] = []
-        dead: list[Entry] = []
+        nudged: list[Entry] = []
+        returned = False
         for entry in parse_awareness(update, self._limits, self._present):
             here = self._present.get(entry.client)
             known = here.clock if here is not None else self._buried.get(entry.client, 0)
@@ -121,15 +129,40 @@ class Roster:
             leaves = entry.state is None and here is not None and here.session == session
             if entry.clock > known or (entry.clock == known and leaves):
                 accepted.append(entry)
+                if here is None and entry.state is not None:
+                    if known:
+                        returned = True
+                    elif not owned:
+                        # New to us, but with a clock: it comes from a room that was lost, a node that restarted. Others
+                        # of that room remember it at this clock and would ignore it until its next renewal.
+                        nudged.append(Entry(entry.client, entry.clock, None))
             elif here is None and known and entry.state is not None and not owned:
-                dead.append(Entry(entry.client, known, None))
+                nudged.append(Entry(entry.client, known, None))
         if accepted:
             self._check_limits(session, accepted)
             for entry in accepted:
                 self._apply(session, entry, now)
+        if not nudged and not returned:
+            return _NOTHING
         # A provider that comes back offers its state at the clock it was removed at, and nobody would see it before its
         # next renewal. Told of its own removal it raises its clock at once (y-protocols does that to its own client).
-        return Received(encode_awareness(dead)) if dead else _NOTHING
+        self._nudged.update(entry.client for entry in nudged)
+        return Received(encode_awareness(nudged) if nudged else None, returned or bool(nudged and not accepted))
+
+    def nudges(self, newcomer: int) -> list[tuple[int, bytes]]:
+        """For a client that is back in session `newcomer`: (session, its own clients' removal) for all others.
+
+        y-protocols forgets everybody's state when a socket closes, but not their clocks, so that what a joiner is sent
+        of people it knew is ignored until they renew, up to 18 s. Told of its own removal each raises its clock, and is
+        seen. O(present): the caller decides how often.
+        """
+        nudges = []
+        for session, clients in self._owned.items():
+            if session != newcomer:
+                self._nudged.update(clients)
+                entries = [Entry(client, self._present[client].clock, None) for client in clients]
+                nudges.append((session, encode_awareness(entries)))
+        return nudges
 
     def leave(self, session: int, now: float) -> None:
         """A session ended: removes the clients it still owns, at the clock they had."""
@@ -204,10 +237,11 @@ class Roster:
                 self._bury(client, clock)
             return
         if here is not None:
-            kind = Kind.RENEWED if here.state == state else Kind.CHANGED
+            kind = Kind.RENEWED if here.state == state and client not in self._nudged else Kind.CHANGED
             self._bytes -= len(here.state)
         else:
             kind = Kind.ADDED if self._buried.pop(client, None) is None else Kind.CHANGED
+        self._nudged.discard(client)
         self._present[client] = _Presence(session, entry, state, now)
         self._present.move_to_end(client)
         self._owned.setdefault(session, {})[client] = None
@@ -217,6 +251,7 @@ class Roster:
 
     def _remove(self, client: int, clock: int, now: float) -> None:
         """Ends a presence whose owner doesn't list it any more."""
+        self._nudged.discard(client)
         self._bytes -= len(self._present.pop(client).state)
         self._bury(client, clock)
         self._lane.remove(client, clock, now)

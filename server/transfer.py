@@ -20,13 +20,13 @@ import orjson
 
 from crdt.errors import RemoteError, TuttiError, Unavailable
 from crdt.gate import GateLimits
+from crdt.joining import for_stored
 from crdt.views import ViewKind, read_json
 from server.configuration import load
 from server.room.key import RoomKey
 from server.room.rows import Entry, Row, StoredRoom
 from server.settings import Settings, SettingsError
 from server.store.compaction import whole_update
-from server.store.joining import for_stored
 from server.store.journal import Journal
 from server.store.readers import page_rooms, read_room
 from server.store.rebuild import OWNER, rebuild, replay

@@ -269,8 +269,16 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self._drop_if_unread()
 
     def handle_parser_exception(self) -> None:
-        super().handle_parser_exception()
-        self._drop_if_unread()
+        """Say why, then wait for the peer's end instead of closing: one that is still sending its too large message would
+        be answered with a reset, and never read the close frame."""
+        if not self.transport.can_write_eof():
+            super().handle_parser_exception()
+            self._drop_if_unread()
+        elif not self.close_sent:
+            self.close_sent = True
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.write_eof()
+            self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
 
     def _drop_if_unread(self) -> None:
         """uvicorn closes the transport, which waits until all is written: for a peer that does not read, forever."""

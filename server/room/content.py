@@ -14,6 +14,7 @@ from typing import Final
 from crdt.document import RoomDocument
 from crdt.errors import LocalError, NotAccepted, RemoteError, RoomFailed, TooLarge
 from crdt.gate import STEP_BLOCKS, Admission, Gate
+from crdt.joining import for_stored
 from crdt.update import ParsedUpdate, parse_steps
 from server.room.limits import RoomLimits
 from server.room.rows import Entry, StoredRoom
@@ -25,7 +26,7 @@ LOAD_STEP_BYTES: Final = 131_072
 """Stored bytes gated and applied per step while loading: about 8 ms of dense typing."""
 
 STORED: Final = -1
-"""The owner of what came from the journal."""
+"""The owner of what came from the journal. Its refs are negative."""
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ class Content:
 
     def __init__(self, limits: RoomLimits) -> None:
         self._limits = limits
-        self.gate = Gate(limits.gate)
+        self.gate = Gate(for_stored(limits.gate))
         self.document = RoomDocument(self.gate)
         self.loaded = False
         self.read_only: RemoteError | None = None
@@ -234,12 +235,12 @@ class Content:
     def _loading(self, stored: StoredRoom) -> Generator[None, None, None]:
         batch: list[bytes] = []
         cost = 0
-        for update in _stored_updates(stored):
+        for number, update in enumerate(_stored_updates(stored), start=1):
             self.bytes += len(update)
             try:
-                admission = yield from self.gate.admit_steps(update, ref=STORED, owner=STORED)
+                admission = yield from self.gate.admit_steps(update, ref=-number, owner=STORED)
             except RemoteError as error:
-                # It passed the gate once. A lowered limit or a damaged file: the supervisor decides, the bytes stay.
+                # It passed the gate once: a damaged file, or a gate that became stricter. The bytes stay.
                 raise LocalError(f"the journal of {stored.key} holds what the gate refuses: {error}") from error
             batch.extend(admission.updates)
             cost += len(update)
@@ -249,6 +250,7 @@ class Content:
                 yield
         self.document.apply(batch)
         self.document.revive()
+        self.gate.relimit(self._limits.gate)
         if not self.document.agrees_with(self.gate.clocks, self.gate.clocks):
             raise LocalError(f"the journal of {stored.key} gives a document that lacks clocks")
         self.loaded = True

@@ -19,8 +19,8 @@ What holds after every step:
 from collections.abc import Callable
 from typing import Final
 
-from crdt.document import merge_all
 from crdt.errors import CloseCode, DocumentBroken, HoldOverflow, RemoteError
+from crdt.joining import join
 from crdt.state_vector import decode_state_vector, encode_state_vector
 from crdt.sync import SyncStep1, SyncStep2, SyncUpdate
 from presence.roster import Roster
@@ -36,6 +36,13 @@ from server.room.saved import SavedLedger
 from server.room.sessions import CROWDED, GREETED, LIVE, Crowded, Greeted, Lagging, Live, Session
 
 NEVER: Final = float("-inf")
+
+NUDGED_MAX: Final = 100
+"""People present up to whom a returning client is shown at once who was there all along; each costs a small message to
+and from each. In larger rooms it waits for their renewals (at most 18 s), as with any other server."""
+
+NUDGE_INTERVAL_S: Final = 1.0
+"""Who returns within it is served by one round."""
 
 
 class Room:
@@ -62,6 +69,7 @@ class Room:
         self._frames: dict[int, tuple[int, int, int]] = {}  # ref -> (session, frame, step 1 answered or 0)
         self._unanswered: dict[int, dict[int, int]] = {}  # step 1s that came before the room was loaded
         self._next_ref = 0
+        self._nudged_at = NEVER  # when everybody was last asked to raise their clock
         self._handlers: dict[type, Callable[..., list[Effect]]] = {
             i.UpdateReceived: self._update_received,
             i.AwarenessReceived: self._awareness_received,
@@ -299,10 +307,11 @@ class Room:
             effects.append(Fail(str(error), poisoned=True))
             return False
         if done.updates:
-            update = done.updates[0] if len(done.updates) == 1 else merge_all(done.updates)
+            # Joined byte for byte, not by pycrdt, whose merge changes bigints and subdocuments on the way.
+            updates = done.updates if len(done.updates) == 1 else join(done.updates, self.limits.gate)
             author = done.owners[0]
             sole = author if all(owner == author for owner in done.owners) else None
-            effects.append(Broadcast(SyncUpdate(update), self._sessions.live, sole))
+            effects += [Broadcast(SyncUpdate(update), self._sessions.live, sole) for update in updates]
             self._counts.tick_updates += len(done.updates)
         if done.entries:
             self.last_seq += 1
@@ -359,8 +368,11 @@ class Room:
         except RemoteError as error:
             self._end(session.id, error.code, error.reason, now, effects)
             return effects
-        if received.buried is not None:
-            effects.append(Send(session.id, Awareness(received.buried)))
+        if received.nudge is not None:
+            effects.append(Send(session.id, Awareness(received.nudge)))
+        if received.returned and len(self.roster) <= NUDGED_MAX and now >= self._nudged_at + NUDGE_INTERVAL_S:
+            self._nudged_at = now
+            effects += [Send(other, Awareness(nudge)) for other, nudge in self.roster.nudges(session.id)]
         return effects
 
     def _awareness_queried(self, event: i.AwarenessQueried, _now: float) -> list[Effect]:

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from crdt.errors import LocalError, TuttiError, Unavailable
 from crdt.gate import GateLimits
+from crdt.joining import blocks_by_client, for_stored, join
 from crdt.merge import join_updates
 from crdt.slices import slice_update
 from server.room.key import RoomKey
 from server.room.rows import Entry
 from server.store.codec import encode_snapshot
-from server.store.joining import blocks_by_client, for_stored, join
 from server.store.readers import RoomContents, read_room
 from server.store.rebuild import Rebuilt, rebuild, replay
 from server.store.schema import open_reader

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from crdt.document import RoomDocument
 from crdt.errors import RemoteError
 from crdt.gate import Gate, GateLimits
+from crdt.joining import for_stored
 from server.room.key import RoomKey
 from server.room.rows import Entry
-from server.store.joining import for_stored
 from server.store.readers import RoomContents
 from server.store.schema import Unreadable
 

@@ -121,7 +121,7 @@ class World:
             del self.sessions[session]
             return
         for _ in range(2 if twice else 1):
-            buried = self.roster.receive(session, message, self.now).buried
+            buried = self.roster.receive(session, message, self.now).nudge
             if buried is not None and self.live(session):
                 browser.down.append(buried)
 

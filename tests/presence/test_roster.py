@@ -25,7 +25,7 @@ class Room:
         update = encode_awareness(
             Entry(client, clock, None if text is None else text.encode()) for client, clock, text in entries
         )
-        buried = self.roster.receive(session, update, now).buried
+        buried = self.roster.receive(session, update, now).nudge
         return [] if buried is None else parse_awareness(buried, RosterLimits())
 
     def told(self, now: float = 0.0) -> list[tuple[int, int, str | None]]:

@@ -7,6 +7,7 @@ import { Awareness } from "y-protocols/awareness";
 import * as Y from "yjs";
 
 import "./styles/document.css";
+import "./styles/popover.css";
 import "./styles/prose.css";
 
 import { h, oncePerFrame } from "./dom";
@@ -86,7 +87,11 @@ export function showDocument(root: HTMLElement, room: string): void {
     h(
       "header",
       { class: "bar" },
-      h("a", { class: "home", attrs: { href: "/", "aria-label": "Tutti, all documents", title: "All documents" } }, logo()),
+      h(
+        "a",
+        { class: "home", attrs: { href: "/", "aria-label": "Tutti, all documents", title: "All documents" } },
+        logo(),
+      ),
       h("h1", { class: "title", attrs: { title: room } }, titleOf(room)),
       ...status.pill,
       ...createPeopleView(presence, savePerson),
@@ -123,7 +128,8 @@ export function showDocument(root: HTMLElement, room: string): void {
       editor = opened;
       toolbar.attach(opened);
       // On a phone this would throw the keyboard in the reader's face.
-      if (matchMedia("(pointer: fine)").matches && document.activeElement === document.body) opened.commands.focus("start");
+      if (matchMedia("(pointer: fine)").matches && document.activeElement === document.body)
+        opened.commands.focus("start");
     } else {
       takeDown(opened);
     }
@@ -138,7 +144,12 @@ export function showDocument(root: HTMLElement, room: string): void {
     if (event.altKey && event.key === "F10") {
       event.preventDefault();
       toolbar.element.querySelector<HTMLElement>('[tabindex="0"]')?.focus();
-    } else if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey) {
+    } else if (
+      event.key.toLowerCase() === "k" &&
+      (event.ctrlKey || event.metaKey) &&
+      !event.shiftKey &&
+      !event.altKey
+    ) {
       event.preventDefault();
       askLink();
     }

@@ -96,12 +96,15 @@ export function openEditor(options: EditorOptions): Editor | Foreign {
  * all-selection starts outside the outermost block, where a quote can be put on but not taken off.
  */
 export function toolChain(editor: Editor): ChainedCommands {
-  return editor.chain().focus(undefined, { scrollIntoView: false }).command(({ tr }) => {
-    if (tr.selection instanceof AllSelection) {
-      tr.setSelection(TextSelection.between(tr.doc.resolve(0), tr.doc.resolve(tr.doc.content.size)));
-    }
-    return true;
-  });
+  return editor
+    .chain()
+    .focus(undefined, { scrollIntoView: false })
+    .command(({ tr }) => {
+      if (tr.selection instanceof AllSelection) {
+        tr.setSelection(TextSelection.between(tr.doc.resolve(0), tr.doc.resolve(tr.doc.content.size)));
+      }
+      return true;
+    });
 }
 
 /**

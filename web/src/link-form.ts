@@ -13,7 +13,14 @@ export interface LinkForm {
 export function createLinkForm(): LinkForm {
   let editor: Editor | null = null;
   const input = h("input", {
-    attrs: { id: "link-address", type: "text", inputmode: "url", autocomplete: "off", spellcheck: "false", placeholder: "https://" },
+    attrs: {
+      id: "link-address",
+      type: "text",
+      inputmode: "url",
+      autocomplete: "off",
+      spellcheck: "false",
+      placeholder: "https://",
+    },
   });
   const problem = h("p", { class: "field-problem", attrs: { id: "link-problem", role: "alert" } });
   input.setAttribute("aria-describedby", "link-problem");

@@ -47,7 +47,9 @@ export function createPeopleView(presence: Presence, save: (person: Person) => v
     list.replaceChildren(
       ...everybody
         .slice(0, LISTED_MAX)
-        .map((person, at) => h("li", {}, avatar(person), h("span", {}, person.name), at === 0 ? h("small", {}, "you") : null)),
+        .map((person, at) =>
+          h("li", {}, avatar(person), h("span", {}, person.name), at === 0 ? h("small", {}, "you") : null),
+        ),
     );
   };
   presence.subscribe(draw);
@@ -86,7 +88,14 @@ function personForm(presence: Presence, save: (person: Person) => void): HTMLEle
   input.value = presence.person.name;
   const swatches = COLORS.map(({ name, value }) => {
     const radio = h("input", {
-      attrs: { type: "radio", name: "own-color", value, "aria-label": name, title: name, checked: value === presence.person.color },
+      attrs: {
+        type: "radio",
+        name: "own-color",
+        value,
+        "aria-label": name,
+        title: name,
+        checked: value === presence.person.color,
+      },
       on: { change: () => change({ ...presence.person, color: value }) },
     });
     radio.style.setProperty("--peer", value);

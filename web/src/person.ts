@@ -42,8 +42,12 @@ export const NAME_LENGTH_MAX = 40;
 /** The Yjs root the editor writes to; a cursor anywhere else is not ours to draw. */
 export const ROOT = "default";
 
-const ANIMALS = "Badger Beaver Crane Falcon Finch Fox Heron Ibis Koala Lynx Marten Otter Owl Panda Puffin Raven Robin Seal Stork Swan Tapir Wren".split(" ");
-const MANNERS = "Bright Calm Curious Deft Gentle Jolly Keen Kind Lucid Merry Nimble Patient Quick Quiet Sunny Witty".split(" ");
+const ANIMALS =
+  "Badger Beaver Crane Falcon Finch Fox Heron Ibis Koala Lynx Marten Otter Owl Panda Puffin Raven Robin Seal Stork Swan Tapir Wren".split(
+    " ",
+  );
+const MANNERS =
+  "Bright Calm Curious Deft Gentle Jolly Keen Kind Lucid Merry Nimble Patient Quick Quiet Sunny Witty".split(" ");
 
 /** A name and colour for someone new. `random` has at least three numbers. */
 export function newPerson(random: Uint32Array): Person {

@@ -19,15 +19,20 @@ export class DocumentSocket {
   #hangingUp = false;
 
   constructor(room: string, doc: Y.Doc, awareness: Awareness, report: (event: WireEvent) => void) {
-    const provider = new WebsocketProvider(`${location.origin.replace(/^http/, "ws")}/ws`, encodeURIComponent(room), doc, {
-      awareness,
-      connect: false,
-      params: { saved: "1" },
-      // Two tabs would otherwise pass edits between them past the server: a tab could show as saved what only
-      // another, disconnected tab was to send.
-      disableBc: true,
-      WebSocketPolyfill: countingSocket((frame) => report({ type: "frameSent", frame })),
-    });
+    const provider = new WebsocketProvider(
+      `${location.origin.replace(/^http/, "ws")}/ws`,
+      encodeURIComponent(room),
+      doc,
+      {
+        awareness,
+        connect: false,
+        params: { saved: "1" },
+        // Two tabs would otherwise pass edits between them past the server: a tab could show as saved what only
+        // another, disconnected tab was to send.
+        disableBc: true,
+        WebSocketPolyfill: countingSocket((frame) => report({ type: "frameSent", frame })),
+      },
+    );
     let returning = false;
     provider.on("status", ({ status }) => {
       if (status !== "connected") return;

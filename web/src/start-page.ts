@@ -16,7 +16,11 @@ export function showStart(root: HTMLElement, problem: string | null): void {
         "main",
         { class: "start" },
         h("h1", {}, "Write together"),
-        h("p", { class: "lead" }, "Everybody with the link writes in the same document, at the same time. Offline too."),
+        h(
+          "p",
+          { class: "lead" },
+          "Everybody with the link writes in the same document, at the same time. Offline too.",
+        ),
         problem === null ? null : h("p", { class: "problem", attrs: { role: "alert" } }, icon("alert"), problem),
         h("div", { class: "start-actions" }, newDocument(), openForm()),
         recentSection(),
@@ -28,7 +32,12 @@ export function showStart(root: HTMLElement, problem: string | null): void {
 
 function newDocument(): HTMLElement {
   const go = (): void => location.assign(pathOf(newRoomName(crypto.getRandomValues(new Uint32Array(6)))));
-  return h("button", { class: "button primary large", attrs: { type: "button", id: "new" }, on: { click: go } }, icon("plus"), "New document");
+  return h(
+    "button",
+    { class: "button primary large", attrs: { type: "button", id: "new" }, on: { click: go } },
+    icon("plus"),
+    "New document",
+  );
 }
 
 function openForm(): HTMLElement {
@@ -50,7 +59,9 @@ function openForm(): HTMLElement {
     event.preventDefault();
     const room = roomFromInput(input.value, location.origin);
     if (room !== null) location.assign(pathOf(room));
-    else problem.textContent = input.value.trim() === "" ? "Give a name or paste a link." : "This is not a document of this site.";
+    else
+      problem.textContent =
+        input.value.trim() === "" ? "Give a name or paste a link." : "This is not a document of this site.";
   };
   return h(
     "form",
@@ -63,7 +74,11 @@ function openForm(): HTMLElement {
 function recentSection(): HTMLElement | null {
   const recent = loadRecent();
   if (recent.length === 0) return null;
-  const section = h("section", { attrs: { "aria-labelledby": "recent-title" } }, heading("recent-title", "clock", "Opened here"));
+  const section = h(
+    "section",
+    { attrs: { "aria-labelledby": "recent-title" } },
+    heading("recent-title", "clock", "Opened here"),
+  );
   const list = h("ul", { class: "rooms" });
   for (const { room, openedAt } of recent) {
     const forget = (): void => {
@@ -76,7 +91,11 @@ function recentSection(): HTMLElement | null {
       [ago(openedAt)],
       h(
         "button",
-        { class: "icon-button", attrs: { type: "button", "aria-label": `Forget ${titleOf(room)}`, title: "Remove from this list" }, on: { click: forget } },
+        {
+          class: "icon-button",
+          attrs: { type: "button", "aria-label": `Forget ${titleOf(room)}`, title: "Remove from this list" },
+          on: { click: forget },
+        },
         icon("close"),
       ),
     );

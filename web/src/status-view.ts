@@ -27,15 +27,27 @@ export function createStatusView(retry: () => void): StatusView {
   const detail = h("p", {});
   const popover = h(
     "div",
-    { class: "popover status-popover", attrs: { popover: "auto", id: "status-popover", role: "dialog", "aria-label": "Status" } },
+    {
+      class: "popover status-popover",
+      attrs: { popover: "auto", id: "status-popover", role: "dialog", "aria-label": "Status" },
+    },
     detail,
   );
-  const spoken = h("span", { class: "visually-hidden", attrs: { role: "status", "aria-live": "polite", id: "status-spoken" } });
+  const spoken = h("span", {
+    class: "visually-hidden",
+    attrs: { role: "status", "aria-live": "polite", id: "status-spoken" },
+  });
 
   const title = h("strong", {});
   const text = h("span", {});
   const again = h("button", { class: "button", attrs: { type: "button" }, on: { click: retry } }, "Try again");
-  const banner = h("div", { class: "banner", attrs: { role: "alert", hidden: true } }, icon("alert"), h("p", {}, title, " ", text), again);
+  const banner = h(
+    "div",
+    { class: "banner", attrs: { role: "alert", hidden: true } },
+    icon("alert"),
+    h("p", {}, title, " ", text),
+    again,
+  );
 
   let savingSince: number | null = null;
   let timer = 0;

@@ -65,7 +65,14 @@ export interface Toolbar {
 export function createToolbar(onLink: () => void): Toolbar {
   let editor: Editor | null = null;
   const buttons = new Map<Tool, HTMLButtonElement>();
-  const link: Tool = { id: "link", label: "Link", face: "link", keys: "Mod+K", run: (chain) => chain, active: (at) => at.isActive("link") };
+  const link: Tool = {
+    id: "link",
+    label: "Link",
+    face: "link",
+    keys: "Mod+K",
+    run: (chain) => chain,
+    active: (at) => at.isActive("link"),
+  };
 
   const press = (tool: Tool): void => {
     if (editor === null || buttons.get(tool)?.getAttribute("aria-disabled") === "true") return;
@@ -162,7 +169,10 @@ function toolButton(tool: Tool, press: () => void): HTMLButtonElement {
 function readable(keys: string): string {
   if (!IS_APPLE) return keys.replace("Mod", "Ctrl");
   const signs: Record<string, string> = { Mod: "⌘", Shift: "⇧", Alt: "⌥" };
-  return keys.split("+").map((key) => signs[key] ?? key).join("");
+  return keys
+    .split("+")
+    .map((key) => signs[key] ?? key)
+    .join("");
 }
 
 /** Arrow keys, Home and End move; the last place is remembered as the tab stop; Escape goes back to the text. */

@@ -6,7 +6,8 @@ import { expect, it } from "vitest";
 const SOURCE = new URL("../src/", import.meta.url);
 const FILES = readdirSync(SOURCE).filter((name) => name.endsWith(".ts"));
 const read = (name: string): string => readFileSync(new URL(name, SOURCE), "utf8");
-const imports = (name: string): string[] => [...read(name).matchAll(/^(?:import|export)\b[^;]*?from "([^"]+)"/gms)].map((match) => match[1] ?? "");
+const imports = (name: string): string[] =>
+  [...read(name).matchAll(/^(?:import|export)\b[^;]*?from "([^"]+)"/gms)].map((match) => match[1] ?? "");
 const code = (name: string): string => read(name).replaceAll(/\/\*[\s\S]*?\*\/|\/\/.*/g, "");
 
 /** File to the app's own modules it may import. */
@@ -21,7 +22,8 @@ const PURE: Readonly<Record<string, readonly string[]>> = {
 
 it.each(Object.entries(PURE))("%s is pure", (name, allowed) => {
   expect(imports(name).filter((path) => !allowed.includes(path))).toEqual([]);
-  const outside = /\b(document|window|navigator|localStorage|performance|crypto)\.\w+|\b(setTimeout|fetch|Date\.now|Math\.random)\(/g;
+  const outside =
+    /\b(document|window|navigator|localStorage|performance|crypto)\.\w+|\b(setTimeout|fetch|Date\.now|Math\.random)\(/g;
   expect(code(name).match(outside)).toBeNull();
 });
 
@@ -43,7 +45,14 @@ it("only offline-copy.ts touches IndexedDB, only storage.ts localStorage, only r
 it("parses no text as HTML and names no foreign address", () => {
   for (const name of FILES) {
     expect(code(name), name).not.toMatch(/innerHTML|insertAdjacentHTML|outerHTML|document\.write|eval\(/);
-    const addresses = [...read(name).replaceAll(/\/\*[\s\S]*?\*\//g, "").matchAll(/https?:\/\/[a-z][^"'`$\s]*/g)].map((match) => match[0]);
-    expect(addresses.filter((address) => address !== "http://www.w3.org/2000/svg"), name).toEqual([]);
+    const addresses = [
+      ...read(name)
+        .replaceAll(/\/\*[\s\S]*?\*\//g, "")
+        .matchAll(/https?:\/\/[a-z][^"'`$\s]*/g),
+    ].map((match) => match[0]);
+    expect(
+      addresses.filter((address) => address !== "http://www.w3.org/2000/svg"),
+      name,
+    ).toEqual([]);
   }
 });

@@ -24,14 +24,20 @@ function paragraph(...parts: { insert: unknown; attributes?: Record<string, unkn
 describe("unknownContent", () => {
   it("accepts what the schema knows, overlapping marks included", () => {
     const root = fragment();
-    root.push([paragraph({ insert: "a", attributes: { bold: {} } }, { insert: "b", attributes: { "comment--aB3+/9==": {} } })]);
+    root.push([
+      paragraph({ insert: "a", attributes: { bold: {} } }, { insert: "b", attributes: { "comment--aB3+/9==": {} } }),
+    ]);
     expect(unknownContent(root, SCHEMA)).toEqual([]);
   });
 
   it("names unknown elements, marks, embeds and text at the root", () => {
     const root = fragment();
     const table = new Y.XmlElement("table");
-    root.push([table, new Y.XmlText("loose"), paragraph({ insert: "x", attributes: { glow: true } }, { insert: { image: 1 } })]);
+    root.push([
+      table,
+      new Y.XmlText("loose"),
+      paragraph({ insert: "x", attributes: { glow: true } }, { insert: { image: 1 } }),
+    ]);
     expect(unknownContent(root, SCHEMA)).toEqual(["embedded object", "glow", "plain text", "table"]);
   });
 });

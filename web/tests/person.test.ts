@@ -21,7 +21,18 @@ describe("colours", () => {
 
 describe("people, as anybody may have written them", () => {
   it("leaves out oneself and states without a user", () => {
-    expect(parsePeers(new Map<number, unknown>([[1, { user: USER }], [2, {}], [3, { user: "x" }], [4, 5], [5, null]]), 1)).toEqual([]);
+    expect(
+      parsePeers(
+        new Map<number, unknown>([
+          [1, { user: USER }],
+          [2, {}],
+          [3, { user: "x" }],
+          [4, 5],
+          [5, null],
+        ]),
+        1,
+      ),
+    ).toEqual([]);
   });
 
   it("gives a nameless or colourless user something to be seen by", () => {
@@ -43,19 +54,32 @@ describe("people, as anybody may have written them", () => {
     doc.getXmlFragment(ROOT).push([text]);
     const place: unknown = JSON.parse(JSON.stringify(Y.createRelativePositionFromTypeIndex(text, 2)));
     const cursor = peersOf({ user: USER, cursor: { anchor: place, head: place } })[0]?.cursor;
-    expect(Y.createAbsolutePositionFromRelativePosition(Y.createRelativePositionFromJSON(cursor?.head), doc)?.index).toBe(2);
+    expect(
+      Y.createAbsolutePositionFromRelativePosition(Y.createRelativePositionFromJSON(cursor?.head), doc)?.index,
+    ).toBe(2);
   });
 
-  it.each([5, "x", [], {}, { anchor: {}, head: {} }, { anchor: { tname: "other" }, head: { tname: "other" } }, { anchor: { item: { client: -1, clock: 0 } }, head: null }])(
-    "drops the cursor %j but keeps the person",
-    (cursor) => {
-      expect(peersOf({ user: USER, cursor })).toMatchObject([{ name: "Ann", cursor: null }]);
-    },
-  );
+  it.each([
+    5,
+    "x",
+    [],
+    {},
+    { anchor: {}, head: {} },
+    { anchor: { tname: "other" }, head: { tname: "other" } },
+    { anchor: { item: { client: -1, clock: 0 } }, head: null },
+  ])("drops the cursor %j but keeps the person", (cursor) => {
+    expect(peersOf({ user: USER, cursor })).toMatchObject([{ name: "Ann", cursor: null }]);
+  });
 });
 
 it("has one or two letters for every name", () => {
-  expect(["Ann Baker", "björn", "Anna Maria Lopez", "😀 smile", "?!"].map(initials)).toEqual(["AB", "B", "AL", "S", "?"]);
+  expect(["Ann Baker", "björn", "Anna Maria Lopez", "😀 smile", "?!"].map(initials)).toEqual([
+    "AB",
+    "B",
+    "AL",
+    "S",
+    "?",
+  ]);
 });
 
 it("names newcomers", () => {

@@ -21,12 +21,23 @@ describe("documentFrame", () => {
 });
 
 describe("savedCount", () => {
-  it.each([0, 1, 127, 128, 16_383, 16_384, 2 ** 31, 2 ** 32 + 5, Number.MAX_SAFE_INTEGER])("reads %d as lib0 writes it", (count) => {
-    expect(savedCount(counted(count))).toBe(count);
-  });
+  it.each([0, 1, 127, 128, 16_383, 16_384, 2 ** 31, 2 ** 32 + 5, Number.MAX_SAFE_INTEGER])(
+    "reads %d as lib0 writes it",
+    (count) => {
+      expect(savedCount(counted(count))).toBe(count);
+    },
+  );
 
   it("claims nothing for a frame it can't read whole", () => {
-    const broken = [[], [0], [0, 0x80], [1, 5], [0, 5, 0], [0, ...Array<number>(9).fill(0xff)], [0, ...Array<number>(9).fill(0x80), 1]];
+    const broken = [
+      [],
+      [0],
+      [0, 0x80],
+      [1, 5],
+      [0, 5, 0],
+      [0, ...Array<number>(9).fill(0xff)],
+      [0, ...Array<number>(9).fill(0x80), 1],
+    ];
     for (const body of broken) expect(savedCount(Uint8Array.from(body))).toBeNull();
   });
 });

@@ -3,11 +3,14 @@ import { describe, expect, it } from "vitest";
 import { isRoomName, newRoomName, pathOf, roomFromInput, routeOf, titleOf } from "../src/room";
 
 describe("addresses", () => {
-  it.each(["notes", "a b", "a/b/c", "50% off?", "#1", "ünï 😀", "%2F", "..x"])("brings %j through unchanged", (room) => {
-    const url = new URL(pathOf(room), "http://host");
-    expect(routeOf(url.pathname)).toEqual({ page: "document", room });
-    expect(url.search + url.hash).toBe("");
-  });
+  it.each(["notes", "a b", "a/b/c", "50% off?", "#1", "ünï 😀", "%2F", "..x"])(
+    "brings %j through unchanged",
+    (room) => {
+      const url = new URL(pathOf(room), "http://host");
+      expect(routeOf(url.pathname)).toEqual({ page: "document", room });
+      expect(url.search + url.hash).toBe("");
+    },
+  );
 
   it("reads slashes that were not encoded as part of the name", () => {
     expect(routeOf("/r/team/notes")).toEqual({ page: "document", room: "team/notes" });
@@ -15,7 +18,8 @@ describe("addresses", () => {
 
   it("knows what is no document", () => {
     expect(routeOf("/")).toEqual({ page: "start" });
-    for (const path of ["/r/", "/r/%", "/r/%FF", "/r/%00", "/x", "/r"]) expect(routeOf(path)).toEqual({ page: "unknown" });
+    for (const path of ["/r/", "/r/%", "/r/%FF", "/r/%00", "/x", "/r"])
+      expect(routeOf(path)).toEqual({ page: "unknown" });
   });
 
   it("refuses names that no address can carry", () => {

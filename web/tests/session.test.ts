@@ -104,7 +104,10 @@ describe("losing the connection", () => {
   it("keeps in mind what was unsaved", () => {
     expect(run(READ, ...CONNECTED, saved(1), closed()).session).toMatchObject({ state: "waiting", unsaved: false });
     expect(run(READ, ...CONNECTED, closed()).session).toMatchObject({ state: "waiting", unsaved: true });
-    expect(run(READ, ...CONNECTED, saved(1), closed(), EDIT, DUE).session).toMatchObject({ state: "connecting", unsaved: true });
+    expect(run(READ, ...CONNECTED, saved(1), closed(), EDIT, DUE).session).toMatchObject({
+      state: "connecting",
+      unsaved: true,
+    });
   });
 
   it("waits longer each time, and starts over once a connection worked", () => {

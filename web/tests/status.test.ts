@@ -11,7 +11,12 @@ const READ: Event = { type: "copyRead", copy: "kept" };
 const LOST: Event = { type: "closed", code: 1006, jitter: 0 };
 const DUE: Event = { type: "retryDue" };
 const EDIT: Event = { type: "edited" };
-const OPEN: readonly Event[] = [{ type: "opened" }, { type: "savedCounted", count: 0 }, { type: "frameSent", frame: "answer" }, { type: "synced" }];
+const OPEN: readonly Event[] = [
+  { type: "opened" },
+  { type: "savedCounted", count: 0 },
+  { type: "frameSent", frame: "answer" },
+  { type: "synced" },
+];
 const SAVED: Event = { type: "savedCounted", count: 1 };
 
 const close = (code: number): Event => ({ type: "closed", code, jitter: 0 });
@@ -28,7 +33,11 @@ describe("statusOf", () => {
     ["just lost", [READ, ...OPEN, SAVED, LOST], "reconnecting"],
     ["lost for long", [READ, ...OPEN, SAVED, LOST, DUE, LOST, DUE, LOST, DUE, LOST], "offline"],
     ["no network", [READ, LOST, { type: "browserWentOffline" }], "offline"],
-    ["a server that does not count", [READ, { type: "opened" }, { type: "frameSent", frame: "answer" }, { type: "synced" }], "current"],
+    [
+      "a server that does not count",
+      [READ, { type: "opened" }, { type: "frameSent", frame: "answer" }, { type: "synced" }],
+      "current",
+    ],
     ["disk full", [READ, ...OPEN, EDIT, close(4503)], "unsaved"],
     ["disk full, connected again", [READ, ...OPEN, EDIT, close(4503), DUE, ...OPEN], "unsaved"],
     ["disk full no more", [READ, ...OPEN, EDIT, close(4503), DUE, ...OPEN, SAVED], "saved"],
@@ -52,7 +61,9 @@ describe("notice", () => {
   });
 
   it("has its own words for each documented close code", () => {
-    const titles = [4400, 4404, 4413, 4415, 4499, 4500, 4503, 4508, 4529].map((code) => notice(after(READ, ...OPEN, EDIT, close(code)))?.title);
+    const titles = [4400, 4404, 4413, 4415, 4499, 4500, 4503, 4508, 4529].map(
+      (code) => notice(after(READ, ...OPEN, EDIT, close(code)))?.title,
+    );
     expect(titles).not.toContain(undefined);
     expect(new Set(titles).size).toBe(titles.length);
   });

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from crdt.document import Document
 from crdt.errors import LocalError, Unavailable
 from crdt.gate import Gate, GateLimits
+from crdt.joining import blocks_by_client, join
 from crdt.merge import join_updates
 from server.room.key import RoomKey
 from server.room.rows import Entry, Row
 from server.store import compaction, schema
 from server.store.codec import decode_snapshot
 from server.store.compaction import Compacted, compact, compact_room
-from server.store.joining import blocks_by_client, join
 from server.store.readers import RoomContents, read_room
 from server.store.rebuild import Rebuilt, rebuild
 from server.store.schema import Unreadable, open_reader
