@@ -4,7 +4,7 @@ The gate lets raw bytes through where it can. Where it can't (a block overlaps k
 too large to apply at once) it writes new updates from byte ranges of the old, with cut blocks where needed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from crdt.content import NO_BUDGET, cut_content, scan_any
@@ -138,18 +138,17 @@ def write_update(extents: Iterable[Extent], deletions: Deletions) -> bytes:
 
 def write_slices(
     extents: Iterable[Extent], deletions: Deletions, *, slice_blocks: int, slice_bytes: int
-) -> list[bytes]:
+) -> Iterator[bytes]:
     """The same as several updates, each small enough to apply at once (R17).
 
     Extents must come in an order in which each one's dependencies are in before it, so any cut leaves slices that
     apply one after the other; deletions follow all blocks. A single extent is never divided.
     """
-    slices: list[bytes] = []
     part: list[Extent] = []
     count = size = 0
     for extent in extents:
         if part and (count + extent.block_count > slice_blocks or size + len(extent.blocks) > slice_bytes):
-            slices.append(write_update(part, []))
+            yield write_update(part, [])
             part = []
             count = size = 0
         part.append(extent)
@@ -161,7 +160,7 @@ def write_slices(
         done = 0
         while done < len(ranges):
             if room <= 0:
-                slices.append(write_update(part, dropped))
+                yield write_update(part, dropped)
                 part = []
                 dropped = []
                 room = slice_blocks
@@ -170,5 +169,4 @@ def write_slices(
             done += len(taken)
             room -= len(taken)
     if part or dropped:
-        slices.append(write_update(part, dropped))
-    return slices
+        yield write_update(part, dropped)

@@ -194,9 +194,14 @@ class RoomDocument:
 
     def apply(self, updates: Sequence[bytes]) -> None:
         """Take in updates the gate let through, in order. On `DocumentBroken` drop this object and the gate."""
-        if isinstance(self._kept, Document) and self._gate.cut_pairs.size != self._mended_size:
-            # Everything in so far was before the cut, so the live document is still right.
-            self._kept = MergedDocument([self._kept.full()], self._gate.cut_pairs)
+        cut_pairs = self._gate.cut_pairs
+        if cut_pairs and isinstance(self._kept, Document):
+            if cut_pairs.size != self._mended_size:
+                # Everything in so far was before the cut, so the live document is still right.
+                self._kept = MergedDocument([self._kept.full()], cut_pairs)
+            else:
+                # The gate runs ahead of the document: text whose cut is known already may come only now.
+                updates = [mend_pairs(update, cut_pairs) for update in updates]
         self._kept.apply(updates)
 
     def revive(self) -> None:

@@ -169,7 +169,9 @@ class Hold:
         if len(self.needs) >= limits.held_updates_max:
             raise HoldOverflow(f"{len(self.needs)} updates wait for missing edits already")
         if self.bytes + cost > limits.held_bytes_max:
-            raise HoldOverflow(f"{self.bytes + cost} bytes would wait for missing edits, limit is {limits.held_bytes_max}")
+            raise HoldOverflow(
+                f"{self.bytes + cost} bytes would wait for missing edits, limit is {limits.held_bytes_max}"
+            )
         own = self._owner_bytes.get(owner, 0) + cost
         if own > limits.held_bytes_per_owner_max:
             limit = limits.held_bytes_per_owner_max

@@ -38,7 +38,8 @@ def join_updates(updates: Iterable[bytes]) -> bytes:
             blocks = update[section.start : section.stop]
             extents.append(Extent(client, section.clock, section.count, blocks))
         for client, ranges in parsed.deletions:
-            deletions.add_many(client, ranges)
+            for start, end in ranges:
+                deletions.add(client, start, end)
     return write_update(extents, [(client, list(ranges)) for client, ranges in deletions.items()])
 
 
@@ -71,6 +72,8 @@ def _beyond(update: bytes, section: Section, clock: int) -> Iterable[Extent]:
 def mend_pairs(update: bytes, cut_pairs: IdSet) -> bytes:
     """The update with every cut surrogate pair written as two U+FFFD, as Yjs keeps it. Lengths in clocks stay."""
     parsed = parse_update(update, ANY_SIZE)
+    if not any(_has_cut(section, cut_pairs) for section in parsed.sections):
+        return update
     extents: list[Extent] = []
     for section in parsed.sections:
         client = section.client
@@ -78,6 +81,11 @@ def mend_pairs(update: bytes, cut_pairs: IdSet) -> bytes:
         whole = Extent(client, section.clock, section.count, update[section.start : section.stop])
         extents += [whole] if cut is None else _mended(update, section, cut)
     return write_update(extents, parsed.deletions)
+
+
+def _has_cut(section: Section, cut_pairs: IdSet) -> bool:
+    cut = cut_pairs.get(section.client)
+    return cut is not None and section.pairs is not None and cut.overlaps(section.clock, section.end)
 
 
 def _mended(update: bytes, section: Section, cut: RangeSet) -> Iterable[Extent]:

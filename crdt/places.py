@@ -13,6 +13,10 @@ from array import array
 from bisect import bisect_right
 from typing import Final
 
+from crdt.blocks import read_parent
+from crdt.errors import Malformed, TooLarge
+from crdt.update import ANY, GC, HAS_LEFT, HAS_RIGHT, STRING, TYPE
+
 Root = str | tuple[str, str]
 """A root's children by its name, or the entries of one of its keys: (name, key)."""
 ListKey = Root | int | tuple[int, str]
@@ -32,6 +36,9 @@ KEYED: Final = 1
 
 COLLECTED: Final = 0
 """The list of items in no list: collected ones, which have forgotten theirs. It is compatible with any other."""
+
+PLAIN: Final = frozenset((3, STRING, 5, 6, ANY, 9))
+"""Kinds of content that are never a parent."""
 
 NOWHERE: Final = -1
 """What comes before a client's first item."""
@@ -75,11 +82,14 @@ class Places:
 class Draft:
     """Places as they would be: the known ones and new ones beside them, until `commit`."""
 
-    __slots__ = ("_base", "_lists", "_runs", "_traits")
+    __slots__ = ("_base", "_first", "_lists", "_runs", "_traits")
 
     def __init__(self, base: Places) -> None:
         self._base = base
+        self._first: dict[int, Place] = {}
+        """Of clients that have nothing in the base: the place from clock 0 on."""
         self._runs: dict[int, Runs] = {}
+        """Runs after what is in the base or in `_first`."""
         self._lists: dict[ListKey, int] = {}
         self._traits: list[Traits] = []
 
@@ -88,7 +98,9 @@ class Draft:
         runs = self._runs.get(client)
         if runs is not None and clock >= runs.starts[0]:
             return runs.at(clock)
-        known = self._base.runs[client]
+        known = self._base.runs.get(client)
+        if known is None:
+            return self._first[client]
         return known if isinstance(known, int) else known.at(clock)
 
     def last(self, client: int) -> Place:
@@ -96,7 +108,9 @@ class Draft:
         runs = self._runs.get(client)
         if runs is not None:
             return runs.places[-1]
-        known = self._base.runs.get(client, NOWHERE)
+        known = self._base.runs.get(client)
+        if known is None:
+            return self._first.get(client, NOWHERE)
         return known if isinstance(known, int) else known.places[-1]
 
     def only(self, client: int) -> Place:
@@ -106,6 +120,9 @@ class Draft:
 
     def append(self, client: int, clock: int, place: Place) -> None:
         """The client's items from `clock` on, beyond all others, lie at `place`, which is not `last(client)`."""
+        if clock == 0:
+            self._first[client] = place
+            return
         runs = self._runs.get(client)
         if runs is None:
             runs = self._runs[client] = Runs()
@@ -128,14 +145,45 @@ class Draft:
         known = self._base.traits
         return known[number] if number < len(known) else self._traits[number - len(known)]
 
+    def home(self, info: int, left: tuple[int, int], right: tuple[int, int], data: bytes, at: int) -> int:
+        """The list a ready block goes into: its fields as in `crdt.update.Block`, its bytes at `at`. Raises `Malformed`."""
+        if info & (HAS_LEFT | HAS_RIGHT):
+            home = self.at(*left) >> LIST_SHIFT if info & HAS_LEFT else COLLECTED
+            if info & HAS_RIGHT:
+                other = self.at(*right) >> LIST_SHIFT
+                if home == COLLECTED:
+                    # pycrdt takes the parent from whichever origin still has one.
+                    home = other
+                elif other not in (home, COLLECTED):
+                    raise Malformed("left and right origin lie in different lists")
+            return home
+        if info == GC:
+            return COLLECTED
+        name, key = read_parent(data, at)
+        if name is not None:
+            return self.list_of(name if key is None else (name, key), 0)
+        parent = self.at(*left)
+        if not parent & PARENT:
+            raise Malformed(f"parent at clock {left[1]} is no shared type")
+        packed = pack_id(*left)
+        return self.list_of(packed if key is None else (packed, key), (self.traits(parent >> LIST_SHIFT) >> 1) + 1)
+
+    def place(self, ref: int, home: int, type_depth_max: int) -> Place:
+        """The place of an item with content `ref` in the list `home`. Raises `TooLarge`."""
+        if ref in PLAIN:
+            return home << LIST_SHIFT
+        if ref == GC:
+            return COLLECTED << LIST_SHIFT | PARENT
+        if ref == TYPE and self.traits(home) >> 1 >= type_depth_max:
+            raise TooLarge(f"shared types are nested deeper than {type_depth_max}")
+        return home << LIST_SHIFT | PARENT
+
     def commit(self) -> None:
         """Make the draft the known state."""
         base = self._base
+        base.runs.update(self._first)
         for client, runs in self._runs.items():
-            known = base.runs.get(client)
-            if known is None:
-                base.runs[client] = runs.places[0] if len(runs.places) == 1 else runs
-                continue
+            known = base.runs[client]
             if isinstance(known, int):
                 only = known
                 known = base.runs[client] = Runs()

@@ -7,7 +7,8 @@ document with 100,000 separate deletions takes 1.6 MB; nothing here is O(n) in P
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from heapq import merge
 
 
 _BIG_ENDIAN = array("H", [1]).tobytes() == b"\x00\x01"
@@ -158,20 +159,27 @@ class RangeSet:
         index = bisect_right(self._ends, start)
         return index < len(self._starts) and self._starts[index] < end
 
-    def united(self, ranges: list[tuple[int, int]]) -> "RangeSet":
-        """A new set that also holds `ranges`, in one pass: for thousands at once, where `add` moves memory each time."""
+    def uniting(self, ranges: list[tuple[int, int]], step: int) -> Generator[None, None, "RangeSet"]:
+        """A new set that also holds `ranges` (ascending), in one pass that pauses after every `step` ranges.
+
+        For thousands at once, where `add` would move memory for each.
+        """
         new = RangeSet()
         starts = new._starts
         ends = new._ends
-        # Two ascending lists sort in linear time.
         top = -1
-        for start, end in sorted([*self, *ranges]):
+        budget = step
+        for start, end in merge(self, ranges):
             if start > top:
                 starts.append(start)
                 ends.append(end)
                 top = end
             elif end > top:
                 ends[-1] = top = end
+            budget -= 1
+            if budget <= 0:
+                budget = step
+                yield
         return new
 
     def packed(self) -> bytes:
@@ -249,13 +257,17 @@ class IdSet:
         known.add(start, end)
 
     def add_many(self, client: int, ranges: list[tuple[int, int]]) -> None:
-        """Add many ranges of one client at once."""
-        if len(ranges) <= 8:
-            for start, end in ranges:
-                self.add(client, start, end)
-            return
-        known = self._clients.get(client)
-        self._clients[client] = (known if known is not None else RangeSet()).united(ranges)
+        """Add many ranges of one client (ascending) at once."""
+        steps = (self._clients.get(client) or RangeSet()).uniting(ranges, len(ranges) + 1)
+        try:
+            while True:
+                next(steps)
+        except StopIteration as stop:
+            self._clients[client] = stop.value
+
+    def put(self, client: int, ranges: RangeSet) -> None:
+        """Replace the client's set. It belongs to this one from now on."""
+        self._clients[client] = ranges
 
     @property
     def size(self) -> int:

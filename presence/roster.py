@@ -3,7 +3,14 @@
 Follows the clock rule of y-protocols 1.0.7 (`applyAwarenessUpdate`; protocol reference, section 2) to the letter where
 it decides what is accepted, because every browser decides by the same rule and must end at the same states. On top of
 it stands what a server needs and a browser doesn't: ownership, so that a session that ends takes exactly its own
-clients with it; a bound on everything; and a lane that tells the room only what changed (R9).
+clients with it; a bound on everything; a lane that tells the room only what changed (R9); and nudges.
+
+Nudges: y-protocols forgets everybody's state when a socket closes, but nobody's clock. So whoever comes back, and whoever
+was there all along, is invisible to those who remember its clock until it rises, which for the quiet is their renewal up
+to 18 s later. A client that is told of its own removal raises its clock by one and announces itself, which every version
+of y-protocols does; such a removal, sent to its own session alone, is the nudge. Only the first message of a session can
+cause one. A provider opens with its own state and nothing else, at the clock it had before; whatever a session says later
+is an echo, a relay or a clock that was just raised, so an answer to a nudge is never nudged again.
 
 Invariants:
 1. A client is present or buried (its clock is remembered) or unknown; never two of these.
@@ -27,8 +34,8 @@ __all__ = ["Present", "Received", "Roster", "RosterFull", "RosterLimits"]
 class Received(NamedTuple):
     """What the caller must do next: send `nudge`, an awareness update, to that session alone, unless it is None.
 
-    `returned`: a client that was here before is back, and may not see those whose clock did not rise meanwhile; see
-    `Roster.nudges`.
+    `returned`: a client that was here before opened a session, and doesn't see those whose clock has not risen since its
+    last one ended: call `Roster.nudges`, soon.
     """
 
     nudge: bytes | None
@@ -50,12 +57,13 @@ class RosterFull(TooLarge):
 
 
 _NOTHING: Final = Received(None, returned=False)
+_RETURNED: Final = Received(None, returned=True)
 
 
 class _Presence:
-    """A present client's record, replaced when it is raised."""
+    """A present client's record, replaced when it is raised. `nudged`: it was asked to be, at this clock."""
 
-    __slots__ = ("_encoded", "client", "clock", "heard_at", "session", "state")
+    __slots__ = ("_encoded", "client", "clock", "heard_at", "nudged", "session", "state")
 
     def __init__(self, session: int, entry: Entry, state: bytes, now: float) -> None:
         self.session = session
@@ -63,6 +71,7 @@ class _Presence:
         self.clock = entry.clock
         self.state = state
         self.heard_at = now
+        self.nudged = False
         self._encoded: bytes | None = None
 
     @property
@@ -84,11 +93,12 @@ class Roster:
         """The clock of each client that isn't present any more, by client, the oldest burial first."""
         self._owned: dict[int, dict[int, None]] = {}
         """The clients of each session that has any, in the order they came."""
+        self._own: dict[int, int | None] = {}
+        """The client that each session is, of the sessions that spoke: what it opened with, or else the first it came to
+        own. A session may own the other tabs of its browser too, and told of their removal it would pass that on."""
         self._bytes = 0
         self._lane = Lane(renewal_interval_s=limits.renewal_interval_s, removals_max=limits.entries_max)
         self._echoes = Echoes()
-        self._nudged: set[int] = set()
-        """Clients that were asked to raise their clock: what they then say is news to somebody, though it is no change."""
         self._full: bytes | None = None
 
     def __len__(self) -> int:
@@ -118,10 +128,9 @@ class Roster:
         # A session that owns nobody may be coming back with bytes we relayed for it before it was cut off: no echo.
         if owned and self._echoes.recognise(update, next(iter(owned))):
             return _NOTHING
+        entries = parse_awareness(update, self._limits, self._present)
         accepted: list[Entry] = []
-        nudged: list[Entry] = []
-        returned = False
-        for entry in parse_awareness(update, self._limits, self._present):
+        for entry in entries:
             here = self._present.get(entry.client)
             known = here.clock if here is not None else self._buried.get(entry.client, 0)
             # The same clock and null removes, but only for the owner: another browser's null at this clock is its
@@ -129,43 +138,32 @@ class Roster:
             leaves = entry.state is None and here is not None and here.session == session
             if entry.clock > known or (entry.clock == known and leaves):
                 accepted.append(entry)
-                if here is None and entry.state is not None:
-                    if known:
-                        returned = True
-                    elif not owned:
-                        # New to us, but with a clock: it comes from a room that was lost, a node that restarted. Others
-                        # of that room remember it at this clock and would ignore it until its next renewal.
-                        nudged.append(Entry(entry.client, entry.clock, None))
-            elif here is None and known and entry.state is not None and not owned:
-                nudged.append(Entry(entry.client, known, None))
         if accepted:
             self._check_limits(session, accepted)
-            for entry in accepted:
-                self._apply(session, entry, now)
-        if not nudged and not returned:
-            return _NOTHING
-        # A provider that comes back offers its state at the clock it was removed at, and nobody would see it before its
-        # next renewal. Told of its own removal it raises its clock at once (y-protocols does that to its own client).
-        self._nudged.update(entry.client for entry in nudged)
-        return Received(encode_awareness(nudged) if nudged else None, returned or bool(nudged and not accepted))
+        received = self._open(session, entries) if session not in self._own else _NOTHING
+        for entry in accepted:
+            self._apply(session, entry, now)
+        if received.nudge is not None and (here := self._present.get(entries[0].client)) is not None:
+            here.nudged = True
+        return received
 
     def nudges(self, newcomer: int) -> list[tuple[int, bytes]]:
-        """For a client that is back in session `newcomer`: (session, its own clients' removal) for all others.
+        """For a client that is back in session `newcomer`: (session, its own client's removal) for all others.
 
-        y-protocols forgets everybody's state when a socket closes, but not their clocks, so that what a joiner is sent
-        of people it knew is ignored until they renew, up to 18 s. Told of its own removal each raises its clock, and is
-        seen. O(present): the caller decides how often.
+        Those whose clock rose since the newcomer was last here are among them: it may have been cut off long before we
+        were told. O(sessions), and each sent one answers: the caller decides how often.
         """
         nudges = []
-        for session, clients in self._owned.items():
-            if session != newcomer:
-                self._nudged.update(clients)
-                entries = [Entry(client, self._present[client].clock, None) for client in clients]
-                nudges.append((session, encode_awareness(entries)))
+        for session, client in self._own.items():
+            here = None if client is None else self._present.get(client)
+            if here is not None and session != newcomer:
+                here.nudged = True
+                nudges.append((session, encode_awareness([Entry(here.client, here.clock, None)])))
         return nudges
 
     def leave(self, session: int, now: float) -> None:
         """A session ended: removes the clients it still owns, at the clock they had."""
+        self._own.pop(session, None)
         for client in self._owned.pop(session, ()):
             self._remove(client, self._present[client].clock, now)
 
@@ -204,6 +202,26 @@ class Roster:
             self._full = join_entries([here.encoded for here in self._present.values()])
         return self._full
 
+    def _open(self, session: int, entries: list[Entry]) -> Received:
+        """A session's first message, before it is applied: who it is, and whether it was somewhere before."""
+        # More than one entry, or a null, is what one without a state of its own sends back of what it was sent.
+        if len(entries) != 1 or entries[0].state is None:
+            self._own[session] = None
+            return _NOTHING
+        client, clock, _ = entries[0]
+        self._own[session] = client
+        here = self._present.get(client)
+        known = here.clock if here is not None else self._buried.get(client, 0)
+        if clock > known > 0:
+            return _RETURNED
+        # Not above what others remember of it: it was removed at that clock, or is still here by a socket that died
+        # unnoticed. Or it is new to us with a clock, from a room that was lost: a node that restarted. Nobody remembers
+        # a clock of 0.
+        clock = max(clock, known)
+        if clock == 0:
+            return _NOTHING
+        return Received(encode_awareness([Entry(client, clock, None)]), returned=known > 0)
+
     def _check_limits(self, session: int, accepted: list[Entry]) -> None:
         owned = self._owned.get(session, {})
         clients, entries, size = len(owned), len(self._present), self._bytes
@@ -237,21 +255,22 @@ class Roster:
                 self._bury(client, clock)
             return
         if here is not None:
-            kind = Kind.RENEWED if here.state == state and client not in self._nudged else Kind.CHANGED
+            # Who answers a nudge is news to somebody, though nothing changed.
+            kind = Kind.RENEWED if here.state == state and not here.nudged else Kind.CHANGED
             self._bytes -= len(here.state)
         else:
             kind = Kind.ADDED if self._buried.pop(client, None) is None else Kind.CHANGED
-        self._nudged.discard(client)
         self._present[client] = _Presence(session, entry, state, now)
         self._present.move_to_end(client)
         self._owned.setdefault(session, {})[client] = None
+        if self._own[session] is None:
+            self._own[session] = client
         self._bytes += len(state)
         self._lane.add(client, kind, now)
         self._full = None
 
     def _remove(self, client: int, clock: int, now: float) -> None:
         """Ends a presence whose owner doesn't list it any more."""
-        self._nudged.discard(client)
         self._bytes -= len(self._present.pop(client).state)
         self._bury(client, clock)
         self._lane.remove(client, clock, now)

@@ -138,6 +138,7 @@ class Actor:
         self._task: asyncio.Task[None] | None = None
         self._loading: asyncio.Task[None] | None = None
         self._stopping = False
+        self._in_turn = False
         self._tick_interval_s = limits.tick_interval_s
 
     # ---- from the hub and the sockets
@@ -161,7 +162,14 @@ class Actor:
             self.post(SessionLeft(session))
 
     def post(self, event: Input) -> None:
-        """Hand the room an input. Never blocks; above the inbox limit the sender is not read from any more (R7)."""
+        """Hand the room an input. Never blocks; above the inbox limit the sender is not read from any more (R7).
+
+        A room at rest takes it in on the spot, as most are most of the time: waking its task costs another turn of the
+        loop, a fifth of what an edit in a room of ten costs in all.
+        """
+        if self._waiter is not None and not self._inbox and not self._in_turn and not self._waiter.done():
+            self._take_now(event)
+            return
         self._inbox.append(event)
         if type(event) is UpdateReceived:
             self._inbox_bytes += len(event.update)
@@ -213,22 +221,40 @@ class Actor:
 
     async def _wait(self, deadline: float | None) -> None:
         """Until something is posted or the deadline is there."""
+        if deadline is not None:
+            self._arm(deadline)
+        self._waiter = self._loop.create_future()
+        await self._waiter
+        self._waiter = None
+
+    def _arm(self, deadline: float) -> None:
         timer = self._timer
-        if deadline is not None and (timer is None or timer.when() > deadline):
+        if timer is None or timer.when() > deadline:
             # A timer that fires early costs one look; arming one for each message would cost more.
             if timer is not None:
                 timer.cancel()
             self._timer = self._loop.call_at(deadline, self._timer_fired)
-        self._waiter = self._loop.create_future()
-        await self._waiter
-        self._waiter = None
 
     def _timer_fired(self) -> None:
         self._timer = None
         self._wake()
 
+    def _take_now(self, event: Input) -> None:
+        """One input and what is due after it, while the task waits."""
+        self._in_turn = True
+        now = self._loop.time()
+        self._handle(event, now)
+        self._tick(now)
+        self._in_turn = False
+        deadline = self.room.next_deadline()
+        if self._inbox or (deadline is not None and deadline <= now):
+            self._wake()
+        elif deadline is not None:
+            self._arm(deadline)
+
     def _turn(self) -> float | None:
         """Everything that is due, within bounds. Returns when there is more."""
+        self._in_turn = True
         now = self._loop.time()
         if self._pace.tick_interval_s != self._tick_interval_s:
             self._tick_interval_s = self._pace.tick_interval_s
@@ -247,6 +273,7 @@ class Actor:
         if self.room.content.loaded and self.state in {"loading", "rebuilding"}:
             self.state = "quarantined" if self.room.quarantined else "open"
             self.opened.set()
+        self._in_turn = False
         return self.room.next_deadline()
 
     # Whatever goes wrong in the two steps below ends this room's run, not the node (R10); pycrdt's panics are no Exceptions.
@@ -359,7 +386,9 @@ class Actor:
         if error is not None:
             self.post(CommitFailed(seq, str(error)))
         # At once and without waking the task: most rooms have nobody to tell.
-        elif self._handle(Committed(seq), self._loop.time()) or self._stopping:
+        elif self._waiter is None or self._in_turn or self._stopping:
+            self.post(Committed(seq))
+        elif self._handle(Committed(seq), self._loop.time()):
             self._wake()
 
     def _start_load(self) -> None:

@@ -48,9 +48,9 @@ _POLICY: Final = {
     "connect-src": "'self' ws: wss:",  # not every browser takes 'self' for a WebSocket of the same host
     "form-action": "'self'",
     "frame-ancestors": "'self'",
-    "img-src": "'self' data:",
+    "img-src": "'self'",
     "object-src": "'none'",
-    "style-src": "'self' 'unsafe-inline'",  # carets of the others are placed by inline styles
+    "style-src": "'self'",
 }
 CONTENT_SECURITY_POLICY: Final = "; ".join(f"{directive} {sources}" for directive, sources in _POLICY.items())
 

@@ -18,6 +18,11 @@ from tests.peer import Peer
 _TOKEN: Final = re.compile(r"\[[^\[\]]+\]")
 
 
+def tokens(content: str) -> list[str]:
+    """Those in a text, in order."""
+    return _TOKEN.findall(content)
+
+
 class Author:
     """Writes and deletes tokens through one connection; made by `Ledger.author`."""
 
@@ -95,19 +100,18 @@ class Ledger:
 
     def faults(self, content: str) -> list[str]:
         """What is wrong with `content`, one sentence each. Of an empty list the content is right."""
-        tokens = _TOKEN.findall(content)
-        present = set(tokens)
+        whole = tokens(content)
+        present = set(whole)
         found = [f"saved, and lost: {token}" for token in sorted(self.kept - self.deleting - present)]
         found += [f"its deletion was saved, and it is back: {token}" for token in sorted(self.gone & present)]
-        found += [f"{count} times: {token}" for token, count in Counter(tokens).items() if count > 1]
+        found += [f"{count} times: {token}" for token, count in Counter(whole).items() if count > 1]
         found += [f"nobody wrote it: {token}" for token in sorted(present - self.written)]
-        if "".join(tokens) != content:
+        if "".join(whole) != content:
             found.append(f"not whole tokens: {_TOKEN.sub('', content)!r}")
         return found
 
     def reloaded(self, content: str) -> None:
-        """`content` is what the journal gave after a crash: all in it, and all that is not, must stay so."""
-        present = set(_TOKEN.findall(content))
-        self.kept |= present
-        self.gone |= (self.kept & self.deleting) - present
+        """`content` is what the journal gave after a crash that nobody else survived: it is all there is from now on."""
+        present = set(tokens(content))
+        self.kept, self.gone = present, self.written - present
         self.deleting -= present

@@ -8,6 +8,7 @@ that proves that the test can.
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -76,7 +77,7 @@ async def write_watched(trace: Path, command: tuple[str, ...], edits: int) -> tu
 def ends_with_exit(trace: Path, pid: int) -> bool:
     with trace.open("rb") as lines:
         lines.seek(max(0, trace.stat().st_size - 10_000))
-        return f"{pid} +++ exited with 0 +++".encode() in lines.read()
+        return re.search(rb"^%d +\+\+\+ exited with 0" % pid, lines.read(), re.MULTILINE) is not None
 
 
 def saved_counts(sent: bytes) -> list[int]:

@@ -2,6 +2,7 @@
 
 The browsers are a model of y-protocols' `Awareness` inside y-websocket's provider: they echo every change, forget the
 states of others (not their clocks) when their socket closes, and raise their clock when told of their own removal.
+Sockets are lost, noticed late, and nodes restart, which forget everybody.
 """
 
 from collections import deque
@@ -98,6 +99,8 @@ class World:
         self.sessions: dict[int, tuple[Browser, deque[bytes | None]]] = {}
         self.opened = 0
         self.now = 0.0
+        self.newcomer: int | None = None
+        """The last session for which the others have yet to be nudged."""
         self.frames: list[bytes] = []
 
     def live(self, session: int) -> bool:
@@ -121,9 +124,11 @@ class World:
             del self.sessions[session]
             return
         for _ in range(2 if twice else 1):
-            buried = self.roster.receive(session, message, self.now).nudge
-            if buried is not None and self.live(session):
-                browser.down.append(buried)
+            received = self.roster.receive(session, message, self.now)
+            if received.nudge is not None and self.live(session):
+                browser.down.append(received.nudge)
+            if received.returned:
+                self.newcomer = session
 
     def deliver_down(self, browser: Browser, *, twice: bool = False) -> None:
         if browser.up is not None and browser.down:
@@ -131,7 +136,20 @@ class World:
             for _ in range(2 if twice else 1):
                 browser.apply(update)
 
+    def restart(self) -> None:
+        """The node goes and comes back; whatever was on its way is lost."""
+        self.roster = Roster(LIMITS)
+        self.newcomer = None
+        self.sessions.clear()
+        for browser in self.browsers:
+            browser.close(cleanly=False)
+
     def take(self) -> None:
+        if self.newcomer is not None:
+            for session, nudge in self.roster.nudges(self.newcomer):
+                if self.live(session):
+                    self.sessions[session][0].down.append(nudge)
+            self.newcomer = None
         update = self.roster.take(self.now)
         if update is not None:
             self.frames.append(update)
@@ -139,10 +157,11 @@ class World:
                 if self.live(session):
                     browser.down.append(update)
 
-    def settle(self) -> None:
-        """Deliver everything, until nobody has anything to say."""
+    def settle(self, *, at_once: bool = False) -> None:
+        """Deliver everything, until nobody has anything to say; `at_once` also leaves out what was put off."""
         for _ in range(100):
-            self.now += LIMITS.renewal_interval_s
+            if not at_once:
+                self.now += LIMITS.renewal_interval_s
             self.take()
             for session in list(self.sessions):
                 while session in self.sessions and self.sessions[session][1]:
@@ -150,7 +169,9 @@ class World:
             for browser in self.browsers:
                 while browser.up is not None and browser.down:
                     self.deliver_down(browser)
-            if not any(up for _, up in self.sessions.values()) and self.roster.next_take() is None:
+            due = self.roster.next_take()
+            quiet = self.newcomer is None and not any(up for _, up in self.sessions.values())
+            if quiet and (due is None or (at_once and due > self.now)):
                 return
         raise AssertionError("the browsers and the roster never stop talking")
 
@@ -169,7 +190,8 @@ class World:
         )
         for client, session, _ in self.roster.present:
             assert self.sessions[session][0].client == client, "somebody is owned by another's session"
-        # A browser that was away knows the others' clocks and shows them again at their next renewal.
+        # A browser that was away without a state opened without a word, so nobody was nudged for it: it sees the others
+        # again at their next renewal.
         self.now += 15.0
         for browser in self.browsers:
             if browser.up is not None and browser.state is not None:
@@ -182,33 +204,13 @@ class World:
                 assert browser.states == truth, f"browser {browser.client} ends elsewhere"
 
 
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(
-            [
-                "connect",
-                "set",
-                "set",
-                "set",
-                "renew",
-                "null",
-                "leave",
-                "drop",
-                "up",
-                "up",
-                "up",
-                "down",
-                "down",
-                "take",
-                "take",
-                "silence",
-            ]
-        ),
-        st.integers(0, 4),
-        st.booleans(),
-    ),
-    max_size=120,
-)
+def steps_of(words: str) -> st.SearchStrategy[list[tuple[str, int, bool]]]:
+    return st.lists(st.tuples(st.sampled_from(words.split()), st.integers(0, 4), st.booleans()), max_size=120)
+
+
+MOVES = "connect set set renew leave drop up up up down down take take silence restart"
+STEPS = steps_of(f"{MOVES} set null")
+SHOWN = steps_of(f"{MOVES} connect tell")
 
 
 def run(world: World, steps: list[tuple[str, int, bool]]) -> None:
@@ -224,6 +226,10 @@ def run(world: World, steps: list[tuple[str, int, bool]]) -> None:
                 browser.set(browser.state)
             case "null":
                 browser.set(None)
+            case "tell":
+                # Tabs of one browser talk to each other as well, and pass on to their server what they hear.
+                client, other = browser.client, world.browsers[(which + number) % len(world.browsers)]
+                other.apply(encode_awareness([Entry(client, browser.clocks[client], browser.state)]))
             case "leave" | "drop":
                 browser.close(cleanly=what == "leave")
             case "up" if world.sessions:
@@ -235,6 +241,8 @@ def run(world: World, steps: list[tuple[str, int, bool]]) -> None:
             case "silence":
                 world.now += LIMITS.expiry_s
                 world.roster.expire(world.now)
+            case "restart":
+                world.restart()
 
 
 @settings(max_examples=300, deadline=None)
@@ -251,6 +259,51 @@ def test_everybody_ends_at_the_truth(count: int, steps: list[tuple[str, int, boo
     assert world.roster.present == [], "a ghost"
     assert world.roster.full() is None
     assert world.roster.next_expiry() is None
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.integers(2, 5), SHOWN)
+def test_P5_everybody_sees_everybody_at_once(count: int, steps: list[tuple[str, int, bool]]) -> None:
+    """Whatever was lost before: no clock runs, nobody renews, and nobody has to."""
+    world = World(count)
+    for browser in world.browsers:
+        browser.set(b'{"name":"%d"}' % browser.client)
+        world.connect(browser)
+    run(world, steps)
+    for browser in world.browsers:
+        world.connect(browser)
+    world.settle(at_once=True)
+    truth = world.truth()
+    assert len(truth) == count
+    assert {client: state for client, _, state in world.roster.present} == truth
+    for browser in world.browsers:
+        assert browser.states == truth, f"browser {browser.client} ends elsewhere"
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["noticed", "not noticed"])
+def test_P5_a_lost_socket_and_a_lost_node_cost_each_browser_one_answer(late: bool) -> None:
+    world = World(5)
+    for browser in world.browsers:
+        browser.set(b'{"x":1}')
+        world.connect(browser)
+    world.settle(at_once=True)
+    assert {browser.clocks[browser.client] for browser in world.browsers} == {2}
+    ann = world.browsers[0]
+    ann.close(cleanly=False)
+    if not late:
+        world.settle(at_once=True)
+    world.connect(ann)
+    if late:
+        world.deliver_up(list(world.sessions)[-1])
+    world.settle(at_once=True)
+    assert {browser.clocks[browser.client] for browser in world.browsers} == {3}
+    assert all(browser.states == world.truth() for browser in world.browsers)
+    world.restart()
+    for browser in world.browsers:
+        world.connect(browser)
+    world.settle(at_once=True)
+    assert {browser.clocks[browser.client] for browser in world.browsers} == {4}
+    assert all(browser.states == world.truth() for browser in world.browsers)
 
 
 @settings(max_examples=200, deadline=None)
