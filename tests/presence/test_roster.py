@@ -8,7 +8,7 @@ import pytest
 
 from crdt.errors import CloseCode, Malformed, RemoteError, TooLarge
 from presence.awareness import Entry, encode_awareness, parse_awareness
-from presence.roster import Present, Roster, RosterFull, RosterLimits
+from presence.roster import Present, Received, Roster, RosterFull, RosterLimits
 
 ANN, BOB, CAT = 11, 22, 33
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "awareness.json").read_text())
@@ -22,11 +22,22 @@ class Room:
 
     def says(self, session: int, *entries: tuple[int, int, str | None], now: float = 0.0) -> list[Entry]:
         """What the session is answered, after it presented these (client, clock, state)."""
+        nudge = self.receive(session, *entries, now=now).nudge
+        return [] if nudge is None else parse_awareness(nudge, RosterLimits())
+
+    def receive(self, session: int, *entries: tuple[int, int, str | None], now: float = 0.0) -> Received:
         update = encode_awareness(
             Entry(client, clock, None if text is None else text.encode()) for client, clock, text in entries
         )
-        buried = self.roster.receive(session, update, now).nudge
-        return [] if buried is None else parse_awareness(buried, RosterLimits())
+        return self.roster.receive(session, update, now)
+
+    def returns(self, session: int, *entries: tuple[int, int, str | None]) -> bool:
+        """Whether that was somebody coming back, for whom the others are to be nudged."""
+        return self.receive(session, *entries).returned
+
+    def nudges(self, newcomer: int) -> dict[int, list[Entry]]:
+        """What each session is sent for the newcomer."""
+        return {session: parse_awareness(update, RosterLimits()) for session, update in self.roster.nudges(newcomer)}
 
     def told(self, now: float = 0.0) -> list[tuple[int, int, str | None]]:
         """What everybody is told now."""
@@ -58,7 +69,7 @@ REFUSED_WHOLE = {
 """Where a browser stores what no other browser should be shown, or stops half-way, the roster takes nothing."""
 
 
-def test_every_step_of_the_sequence_recorded_with_y_protocols() -> None:
+def test_P1_every_step_of_the_sequence_recorded_with_y_protocols() -> None:
     """The recorded receiver is client 99, which a server is not; clients of refused messages stay as they were."""
     room = Room()
     refused: set[int] = set()
@@ -139,7 +150,7 @@ def test_clock_memory_outlives_removal() -> None:
 # ---------------------------------------------------------------------------------- ownership
 
 
-def test_leaving_removes_exactly_what_the_session_owns() -> None:
+def test_P2_leaving_removes_exactly_what_the_session_owns() -> None:
     room = Room()
     room.says(ANN, (1, 3, '{"n":1}'), (2, 1, '{"n":2}'))
     room.says(BOB, (3, 1, '{"n":3}'))
@@ -152,7 +163,7 @@ def test_leaving_removes_exactly_what_the_session_owns() -> None:
     assert room.told(1.0) == []
 
 
-def test_a_higher_clock_moves_ownership() -> None:
+def test_P2_a_higher_clock_moves_ownership() -> None:
     room = Room()
     room.says(ANN, (1, 1, "{}"))
     room.says(BOB, (1, 2, "{}"))
@@ -183,7 +194,7 @@ def test_a_session_that_owns_nobody_is_not_kept() -> None:
     assert room.roster._owned == {}
 
 
-def test_a_null_at_the_same_clock_counts_from_the_owner_only() -> None:
+def test_P1_a_null_at_the_same_clock_counts_from_the_owner_only() -> None:
     room = Room()
     room.says(ANN, (1, 5, "{}"))
     room.told()
@@ -206,7 +217,7 @@ def test_a_null_at_a_higher_clock_counts_from_anybody() -> None:
 
 
 @pytest.mark.parametrize("others", [0, 1, 5])
-def test_echoes_change_nothing(others: int) -> None:
+def test_P1_echoes_change_nothing(others: int) -> None:
     room = Room()
     for client in range(1, others + 2):
         room.says(client, (client, 1, '{"n":1}'), now=1.0)
@@ -226,7 +237,7 @@ def test_echoes_change_nothing(others: int) -> None:
 # ---------------------------------------------------------------------------------- coming back
 
 
-def test_one_who_comes_back_at_its_old_clock_is_told_of_its_removal() -> None:
+def test_P5_one_who_comes_back_at_its_old_clock_is_told_of_its_removal() -> None:
     room = Room()
     room.says(ANN, (1, 7, '{"name":"Ann"}'))
     room.roster.leave(ANN, 0.0)
@@ -264,23 +275,140 @@ def test_somebody_elses_late_echo_is_not_answered() -> None:
     assert room.says(BOB, (1, 6, "{}"), (1_000, 0, "{}")) == []
 
 
-def test_two_sockets_of_one_person_while_the_old_one_half_lives() -> None:
+def test_P5_two_sockets_of_one_person_while_the_old_one_half_lives() -> None:
+    """Its browser knows that the old one is dead, we don't yet."""
     room = Room()
     room.says(ANN, (1, 7, "{}"))
     room.told()
-    assert room.says(BOB, (1, 7, "{}")) == []
-    assert room.owners() == {1: ANN}
-    room.roster.leave(ANN, 0.0)
-    # Everybody is told, also the new socket, whose client then raises its clock.
-    assert room.told() == [(1, 7, None)]
+    assert room.says(BOB, (1, 7, "{}")) == [Entry(1, 7, None)]
+    assert (room.owners(), room.told()) == ({1: ANN}, [])
     room.says(BOB, (1, 8, "{}"))
-    assert room.owners() == {1: BOB}
+    assert (room.owners(), room.told()) == ({1: BOB}, [(1, 8, "{}")])
+    room.roster.leave(ANN, 0.0)
+    assert (room.owners(), room.told()) == ({1: BOB}, [])
+
+
+def test_P5_one_who_comes_with_a_clock_may_be_known_from_before_a_restart() -> None:
+    room = Room()
+    assert room.receive(ANN, (1, 7, "{}")) == Received(encode_awareness([Entry(1, 7, None)]), returned=False)
+    assert room.told() == [(1, 7, "{}")], "shown at once to those who don't remember it"
+    assert room.says(ANN, (1, 8, "{}")) == []
+    assert room.told() == [(1, 8, "{}")]
+
+
+def test_who_opens_as_new_is_new() -> None:
+    room = Room()
+    assert room.receive(ANN, (1, 0, "{}")) == Received(None, returned=False)
+    assert room.receive(ANN, (1, 1, '{"x":1}')) == Received(None, returned=False)
+    assert room.told() == [(1, 1, '{"x":1}')]
+
+
+def test_P5_an_answer_to_a_nudge_is_not_gathered_and_the_next_renewal_is() -> None:
+    room = Room(renewal_interval_s=2.0)
+    for session, client in ((ANN, 1), (BOB, 2)):
+        room.says(session, (client, 1, "{}"))
+    room.told()
+    room.nudges(BOB)
+    room.says(ANN, (1, 2, "{}"), now=10.0)
+    assert room.told(10.0) == [(1, 2, "{}")]
+    room.says(ANN, (1, 3, "{}"), now=20.0)
+    assert room.roster.next_take() == 22.0
+
+
+@pytest.mark.parametrize(
+    ("clock", "nudged"), [(0, True), (6, True), (7, True), (8, False)], ids=["anew", "below", "same", "raised"]
+)
+@pytest.mark.parametrize("gone", [True, False], ids=["removed", "half-alive"])
+def test_P5_who_was_here_before_returns(gone: bool, clock: int, nudged: bool) -> None:
+    room = Room()
+    room.says(ANN, (1, 7, "{}"))
+    if gone:
+        room.roster.leave(ANN, 0.0)
+    received = room.receive(BOB, (1, clock, "{}"))
+    assert received == Received(encode_awareness([Entry(1, 7, None)]) if nudged else None, returned=True)
+
+
+def test_only_the_first_message_of_a_session_is_a_return() -> None:
+    """Later ones at a known clock are echoes and relays, or a client that doesn't answer: no nudge comes of any."""
+    room = Room()
+    room.says(ANN, (1, 7, "{}"))
+    room.roster.leave(ANN, 0.0)
+    assert room.returns(BOB, (1, 7, "{}"))
+    for _ in range(3):
+        assert room.receive(BOB, (1, 7, "{}")) == Received(None, returned=False)
+    room.says(CAT, (3, 0, "{}"))
+    assert room.receive(CAT, (1, 7, "{}")) == Received(None, returned=False)
+    # A tab tells of another tab that has no socket yet.
+    assert room.receive(CAT, (4, 5, "{}")) == Received(None, returned=False)
+    assert room.owners() == {4: CAT}
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        [],
+        [(1, 7, None)],
+        [(1, 7, "{}"), (2, 4, "{}")],
+        [(1, 7, "{}"), (2, 4, "{}"), (5, 1, None)],
+        [(2, 4, "{}"), (9, 1, None)],
+    ],
+)
+def test_one_without_a_state_is_sent_nobodys_removal(echo: list[tuple[int, int, str | None]]) -> None:
+    """It opens without a word, so that the first we hear of it is its echo of those we told it about."""
+    room = Room()
+    room.says(ANN, (1, 7, "{}"))
+    room.says(BOB, (2, 4, "{}"))
+    room.roster.leave(BOB, 0.0)
+    assert room.receive(CAT, *echo) == Received(None, returned=False)
+    assert CAT not in room.nudges(99)
+
+
+def test_P5_the_others_are_nudged_each_for_itself() -> None:
+    room = Room()
+    room.says(ANN, (1, 7, "{}"))
+    room.says(BOB, (2, 4, "{}"))
+    room.says(CAT, (1, 7, "{}"), (2, 4, "{}"))
+    room.says(CAT, (3, 1, "{}"))
+    room.says(44, (4, 0, "{}"))
+    assert room.nudges(ANN) == {BOB: [Entry(2, 4, None)], CAT: [Entry(3, 1, None)]}
+    room.says(44, (4, 1, "{}"))
+    room.says(CAT, (3, 2, None))
+    assert room.nudges(BOB) == {ANN: [Entry(1, 7, None)], 44: [Entry(4, 1, None)]}
+    room.roster.leave(ANN, 0.0)
+    assert room.nudges(BOB) == {44: [Entry(4, 1, None)]}
+    assert room.told() == [(4, 1, "{}"), (2, 4, "{}"), (1, 7, None)] or room.told() == []
+
+
+def test_tabs_that_relay_each_other_are_nudged_for_themselves_alone() -> None:
+    """Of another tab's removal a tab would be convinced, and pass it on as that tab's owner."""
+    room = Room()
+    room.says(ANN, (1, 1, "{}"))
+    room.says(BOB, (2, 1, "{}"))
+    room.says(ANN, (2, 2, "{}"))
+    assert room.owners() == {1: ANN, 2: ANN}
+    assert room.nudges(CAT) == {ANN: [Entry(1, 1, None)], BOB: [Entry(2, 2, None)]}
+    room.says(BOB, (2, 3, "{}"))
+    assert room.owners() == {1: ANN, 2: BOB}
+
+
+def test_nothing_is_kept_of_sessions_that_left() -> None:
+    room = Room()
+    for session in range(100):
+        room.says(session, (session, 5, "{}"))
+        room.roster.leave(session, 0.0)
+        room.says(session, (session, 5, "{}"))  # comes back, never answers, and leaves
+        room.nudges(99)
+        room.roster.leave(session, 0.0)
+    assert (room.roster._own, room.roster._owned, len(room.roster)) == ({}, {}, 0)
+    with pytest.raises(TooLarge):
+        room.says(7, *((client, 9, "{}") for client in range(200, 300)))
+    assert room.roster._own == {}
 
 
 # ---------------------------------------------------------------------------------- expiry
 
 
-def test_who_is_not_heard_of_is_removed() -> None:
+def test_P4_who_is_not_heard_of_is_removed() -> None:
     room = Room()
     room.says(ANN, (1, 4, "{}"), now=0.0)
     room.says(BOB, (2, 1, "{}"), now=10.0)
@@ -324,7 +452,7 @@ def test_expiry_of_one_client_leaves_the_sessions_others() -> None:
 # ---------------------------------------------------------------------------------- what the room is told
 
 
-def test_many_changes_between_two_takes_are_one_entry() -> None:
+def test_P3_many_changes_between_two_takes_are_one_entry() -> None:
     room = Room()
     for clock in range(1, 50):
         room.says(ANN, (1, clock, f'{{"x":{clock}}}'))
@@ -339,10 +467,11 @@ def test_a_change_and_its_removal_are_only_the_removal() -> None:
     assert room.told() == [(1, 1, None)]
 
 
-def test_renewals_are_gathered_and_changes_are_not() -> None:
+def test_P3_renewals_are_gathered_and_changes_are_not() -> None:
     room = Room(renewal_interval_s=2.0)
-    room.says(ANN, (1, 1, "{}"), now=0.0)
-    room.says(BOB, (2, 1, "{}"), now=0.0)
+    for clock in (0, 1):  # as a provider opens, which needs no nudge
+        room.says(ANN, (1, clock, "{}"), now=0.0)
+        room.says(BOB, (2, clock, "{}"), now=0.0)
     room.told(0.0)
     room.says(ANN, (1, 2, "{}"), now=15.0)
     assert room.roster.next_take() == 17.0
@@ -414,7 +543,7 @@ def refused(room: Room, session: int, *entries: tuple[int, int, str | None]) -> 
     return caught.value
 
 
-def test_clients_per_session_max() -> None:
+def test_P7_clients_per_session_max() -> None:
     room = Room(clients_per_session_max=2)
     room.says(ANN, (1, 1, "{}"), (2, 1, "{}"))
     error = refused(room, ANN, (1, 2, "{}"), (3, 1, "{}"))
