@@ -294,5 +294,5 @@ class Hold:
         return found
 
     def waited_for(self) -> set[int]:
-        """Clients of which something held lacks clocks."""
-        return {client for client, _ in self._watches.values()}
+        """Clients of which held parts lack clocks. An update waits for nothing that a held part does not."""
+        return {client for (kind, _), (client, _) in self._watches.items() if kind != WAKE_UPDATE}

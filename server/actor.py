@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
-from crdt.errors import CloseCode, TuttiError, Unavailable
+from crdt.errors import CloseCode, LocalError, TuttiError, Unavailable
 from server.outbox import Fill, WireFrame
 from server.pace import Pace
 from server.room.effects import Broadcast, Close, Effect, Fail, Journal, Load, Message, Send
@@ -45,6 +45,9 @@ INPUTS_PER_TURN: Final = 256
 """Inputs handled before the loop gets its turn: a flood in one room must not hold up the others."""
 
 
+OPENING: Final = frozenset(("loading", "rebuilding"))
+"""States that end when the document is loaded."""
+
 LOAD_RETRY_S: Final = 1.0
 """Between two attempts to read a room while the disk fails."""
 
@@ -73,6 +76,10 @@ class Peer(Protocol):
 
 class RoomJournal(Protocol):
     """The part of the journal an actor needs; see `server.store.journal`."""
+
+    @property
+    def available(self) -> bool:
+        """Whether rows are taken."""
 
     def append(self, row: Row, done: Callable[[int, Unavailable | None], None]) -> None:
         """Keep the row; `done(seq, error)` once it is on disk or never will be. Raises Unavailable at once if it can't."""
@@ -246,8 +253,10 @@ class Actor:
         self._handle(event, now)
         self._tick(now)
         self._in_turn = False
+        if type(event) is UpdateReceived and self.room.content.backlog_bytes > self._inbox_bytes_max:
+            self._pause(event.session)
         deadline = self.room.next_deadline()
-        if self._inbox or (deadline is not None and deadline <= now):
+        if self._inbox or self._stopping or self.state in OPENING or (deadline is not None and deadline <= now):
             self._wake()
         elif deadline is not None:
             self._arm(deadline)
@@ -270,7 +279,7 @@ class Actor:
             paused, self._paused = self._paused, {}
             for session in paused:
                 self.peers[session].resume_reading()
-        if self.room.content.loaded and self.state in {"loading", "rebuilding"}:
+        if self.room.content.loaded and self.state in OPENING:
             self.state = "quarantined" if self.room.quarantined else "open"
             self.opened.set()
         self._in_turn = False
@@ -380,10 +389,14 @@ class Actor:
         except Unavailable as error:
             self.post(CommitFailed(row.seq, str(error)))
 
-    def _journaled(self, run: int, seq: int, error: Unavailable | None) -> None:
+    def _journaled(self, run: int, seq: int, error: TuttiError | None) -> None:
         if run != self._run:
             return
-        if error is not None:
+        if isinstance(error, LocalError):
+            # The journal is fine and won't have this row: a bug of ours, which trying again would repeat.
+            logger.error("room %s: %s", self.key, error)
+            self._restart(poisoned=True)
+        elif error is not None:
             self.post(CommitFailed(seq, str(error)))
         # At once and without waking the task: most rooms have nobody to tell.
         elif self._waiter is None or self._in_turn or self._stopping:
@@ -444,7 +457,9 @@ class Actor:
             )
             self._loop.call_later(self._quarantine_s, self._end_quarantine)
         self._rebuild()
-        self._handle(Restarted(read_only), self._loop.time())
+        now = self._loop.time()
+        self._handle(JournalChanged(self._journal.available), now)
+        self._handle(Restarted(read_only), now)
 
     def _rebuild(self) -> None:
         self.state = "rebuilding"

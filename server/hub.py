@@ -133,8 +133,7 @@ class Hub:
     def release(self, actor: Actor) -> None:
         """Undo `enter`. The room is evicted after a while if nobody is in it."""
         actor.holds -= 1
-        if not actor.peers and not actor.holds:
-            self._idle[actor.key] = self._loop.time()
+        self._note_if_idle(actor)
 
     def live(self, key: RoomKey) -> LiveRoom | None:
         """What is in memory of a room, None if nothing is."""
@@ -196,6 +195,12 @@ class Hub:
         self._resting[actor.key] = self._loop.time()
         self._evict(actor)
 
+    def _note_if_idle(self, actor: Actor) -> None:
+        if not actor.peers and not actor.holds:
+            # To the end of the line, also if it stood there already: `_evict_idle` stops at the first that is too young.
+            self._idle.pop(actor.key, None)
+            self._idle[actor.key] = self._loop.time()
+
     def _evict(self, actor: Actor) -> None:
         if actor.key not in self._evictions:
             # At once, so that whoever enters from here on waits for the end instead of joining a room that ends.
@@ -230,13 +235,14 @@ class Hub:
         self._wheel[session % TURNS].pop(session, None)
         if actor is not None:
             actor.leave(session)
-            if not actor.peers and not actor.holds:
-                self._idle[actor.key] = self._loop.time()
+            self._note_if_idle(actor)
 
     # ---- the node's clock
 
     def start(self) -> None:
         """Begin to look after rooms and sessions."""
+        # Rooms learn of a failure by their own commits, at once; they must not have to wait for its end either.
+        self._journal.on_available = self._tell_journal
         self._task = self._loop.create_task(self._look_after(), name="hub")
 
     async def close(self) -> None:
@@ -279,12 +285,13 @@ class Hub:
                 turn += 1
 
     def _watch_journal(self) -> None:
-        available = self._journal.available
-        if available != self._journal_available:
-            self._journal_available = available
-            logger.warning("journal is %s", "available again" if available else f"away: {self._journal.reason}")
-            for actor in self.rooms.values():
-                actor.journal_changed(available=available)
+        if self._journal.available != self._journal_available:
+            self._tell_journal()
+
+    def _tell_journal(self) -> None:
+        self._journal_available = self._journal.available
+        for actor in self.rooms.values():
+            actor.journal_changed(available=self._journal_available)
 
     def _evict_idle(self, now: float) -> None:
         for key, since in list(self._idle.items()):

@@ -7,7 +7,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from itertools import count
 from typing import Final, Self
 
@@ -52,8 +52,10 @@ class Pair:
     async def conversing(self, pause_s: float = 0.005) -> AsyncIterator[None]:
         """They go on while the block runs, and once more after it."""
 
+        over = False
+
         async def go_on() -> None:
-            while True:
+            while not over:
                 await self.converse()
                 await asyncio.sleep(pause_s)
 
@@ -61,9 +63,8 @@ class Pair:
         try:
             yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            over = True
+            await task
         await self.converse()
 
 

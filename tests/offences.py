@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from crdt.errors import CloseCode
+from server.settings import Settings
 
 VECTORS: Final = json.loads((Path(__file__).parent / "vectors" / "pycrdt-malformed.json").read_text())
+
+CLIENTS_MAX: Final = Settings().presence_clients_per_session_max
 
 MALLORY: Final = 0x6D616C
 """The client id that hostile blocks carry where a case needs no other."""
@@ -190,7 +193,7 @@ OFFENCES: Final = (
     Offence("an awareness state nested 7,000 deep", (presence(7, 1, b'{"x":' + b"[" * 7_000 + b"]" * 7_000 + b"}"),), TOO_LARGE | MALFORMED),
     Offence("an awareness state that is not UTF-8", (presence(7, 1, b'{"x":"\xff"}'),), MALFORMED),
     Offence("awareness of 200,000 clients", (awareness(uint(200_000) + b"".join(uint(n) + b"\x01" + sized(b"{}") for n in range(200_000))),), TOO_LARGE),
-    Offence("awareness of nine clients, one by one", tuple(presence(n, 1, b"{}") for n in range(1, 10)), TOO_LARGE),
+    Offence("awareness of too many clients, one by one", tuple(presence(n, 1, b"{}") for n in range(1, CLIENTS_MAX + 2)), TOO_LARGE),
     Offence("an awareness client beyond 2^53", (awareness(b"\x01" + b"\xff" * 20 + b"\x01\x01\x02{}"),), MALFORMED),
     # Frames.
     Offence("a text message", (b"hello",), MALFORMED, text=True),

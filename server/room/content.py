@@ -35,6 +35,7 @@ class _Offered:
     author: str
     ref: int
     update: bytes
+    answers_step1: bool
 
 
 @dataclass(slots=True)
@@ -55,6 +56,9 @@ class Refusal:
     owner: int
     ref: int
     error: RemoteError
+    asked_for: bool = False
+    """It answered our step 1 while edits can't be kept: a reader may bring home what it was sent before a commit failed.
+    It is asked again later instead of being closed."""
 
 
 @dataclass(slots=True)
@@ -105,10 +109,10 @@ class Content:
             raise LocalError("a room's content is loaded once")
         self._work = self._loading(stored)
 
-    def offer(self, update: bytes, *, owner: int, author: str, ref: int) -> Refusal | None:
+    def offer(self, update: bytes, *, owner: int, author: str, ref: int, answers_step1: bool) -> Refusal | None:
         """Take an update in. Returns at once with a refusal if the gate refuses; large ones are refused by `work`."""
         self.backlog_bytes += len(update)
-        offered = _Offered(owner, author, ref, update)
+        offered = _Offered(owner, author, ref, update, answers_step1)
         if not self.loaded or self._work is not None or len(update) >= LARGE_UPDATE_BYTES or self.read_only is not None:
             self._offered.append(offered)
             if self.loaded and self._work is None:
@@ -210,7 +214,8 @@ class Content:
                     self._admitted(offered, admission)
             except RemoteError as error:
                 self.backlog_bytes -= len(offered.update)
-                self._refusals.append(Refusal(offered.owner, offered.ref, error))
+                asked_for = offered.answers_step1 and error is self.read_only
+                self._refusals.append(Refusal(offered.owner, offered.ref, error, asked_for))
             if self._offered:
                 yield
 

@@ -266,7 +266,9 @@ class Room:
             self._frames[ref] = (session.id, frame, answer)
             self._sessions.saving[session.id] = session.saved
         content = self.content
-        refusal = content.offer(event.update, owner=session.id, author=session.author, ref=ref)
+        refusal = content.offer(
+            event.update, owner=session.id, author=session.author, ref=ref, answers_step1=event.answers_step1
+        )
         effects: list[Effect] = []
         if refusal is not None:
             self._refused(refusal, now, effects)
@@ -286,7 +288,7 @@ class Room:
             return
         if session.saved is not None and frame is not None:
             session.saved.refused(frame[1])
-        if isinstance(refusal.error, HoldOverflow):
+        if isinstance(refusal.error, HoldOverflow) or refusal.asked_for:
             session.has_hole = True
             self._sessions.plan_resync(session, now)
         else:
@@ -457,7 +459,8 @@ class Room:
         return []
 
     def _commit_failed(self, event: i.CommitFailed, _now: float) -> list[Effect]:
-        self._journal_available = False
+        if not self.content.loaded:
+            return []  # one of several rows that failed together; the room starts over already
         return [Fail(f"row {event.seq} could not be committed: {event.reason}", poisoned=False)]
 
     def _journal_changed(self, event: i.JournalChanged, _now: float) -> list[Effect]:

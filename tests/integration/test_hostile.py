@@ -15,6 +15,7 @@ import pytest
 from pycrdt import Doc, Text
 from websockets.frames import Opcode
 
+from crdt.state_vector import decode_state_vector
 from tests.honest import Pair
 from tests.offences import (
     HUGE_COUNT,
@@ -41,7 +42,7 @@ STALL_MAX_S: Final = 0.1
 ATTEMPTS: Final = 3
 MIB: Final = 1 << 20
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +88,23 @@ async def agree(node: Serve, room: str, pair: Pair) -> None:
         text = str(fresh.text)
         for peer in (pair.ann, pair.bob):
             await peer.wait("the same text", lambda peer=peer: str(peer.text) == text)  # type: ignore[misc]
-            assert peer.doc.get_state() == fresh.doc.get_state()
+            assert clocks(peer) == clocks(fresh)
+
+
+def clocks(peer: Peer) -> dict[int, int]:
+    return decode_state_vector(peer.doc.get_state(), clients_max=1_000_000)
 
 
 async def commit(node: Serve, offence: Offence, room: str) -> None:
     """Send the offence's frames and see its sender get what it must."""
+    try:
+        await _commit(node, offence, room)
+    except AssertionError as error:
+        error.add_note(f"the offence is: {offence.name}")
+        raise
+
+
+async def _commit(node: Serve, offence: Offence, room: str) -> None:
     opcode = Opcode.TEXT if offence.text else Opcode.BINARY
     async with await Wire.open(node.ws_url, room) as mallory:
         await mallory.read_message(b"\x00\x00")
@@ -114,17 +127,25 @@ async def test_R10_an_offence_ends_its_own_session(node: Serve, offence: Offence
     await unharmed(node, offence.name, lambda room: commit(node, offence, room))
 
 
+async def commit_all(node: Serve, offences: list[Offence], room: str) -> None:
+    """All at once in one room, except those of several steps, which would build on each other's."""
+    async with asyncio.TaskGroup() as group:
+        for number, offence in enumerate(offences):
+            group.create_task(commit(node, offence, room if len(offence.frames) == 1 else f"{room}, {number}"))
+
+
 async def test_R10_malformed_vectors_end_their_own_sessions(node: Serve) -> None:
-    """All in one room at once: a hundred broken clients beside two honest ones."""
+    """Dozens of broken clients beside two honest ones."""
     offences = vector_offences()
     assert len(offences) > 50
+    await unharmed(node, "vectors", lambda room: commit_all(node, offences, room))
 
-    async def everybody(room: str) -> None:
-        async with asyncio.TaskGroup() as group:
-            for offence in offences:
-                group.create_task(commit(node, offence, room))
 
-    await unharmed(node, "vectors", everybody)
+async def test_R10_many_offenders_at_once_in_one_room(node: Serve) -> None:
+    """Each with another offence, all in the same turn; then the room is still everybody's."""
+    offences = [offence for offence in OFFENCES if offence.codes and sum(map(len, offence.frames)) < 100_000]
+    assert len(offences) > 40
+    await unharmed(node, "crowd", lambda room: commit_all(node, offences, room))
 
 
 async def test_C1_a_refused_update_leaves_no_trace(node: Serve) -> None:
@@ -253,68 +274,49 @@ async def test_W4_fragments_over_the_limit_are_closed_with_1009(node: Serve) -> 
     assert rss.growth_bytes < 3 * 32 * MIB
 
 
-def written_offline(size: int, *, chunk: int, random: Random) -> "Doc[Text]":
-    """A document of that many bytes, from insertions of about `chunk` at random places."""
+def written_offline(size: int, *, chunk: int) -> "Doc[Text]":
+    """A document of that many bytes, of as many items as chunks: each is typed in front of the others."""
     doc: Doc[Text] = Doc()
     text = doc.get("text", type=Text)
     with doc.transaction():
         for number in range(size // chunk):
-            text.insert(random.randrange(len(text) + 1), f"{number} ".ljust(chunk, "x"))
+            text.insert(0, f"{number} ".ljust(chunk, "x"))
     return doc
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("size", "chunk"), [(20_000_000, 20_000), (4_000_000, 40)], ids=["20 MB pasted", "4 MB typed here and there"]
+    ("size", "chunk"), [(20_000_000, 20_000), (4_000_000, 40)], ids=["20 MB pasted", "100,000 lines typed"]
 )
 async def test_R17_large_offline_work_comes_home_and_nobody_next_door_waits(node: Serve, size: int, chunk: int) -> None:
-    """A step 2 of 20 MB from an honest client, while others type; then it is served to a newcomer."""
-    doc = written_offline(size, chunk=chunk, random=Random(1))
-    length = len(doc.get("text", type=Text))
+    """One step 2 from an honest client, while others type; then it is served to a newcomer."""
+    update = written_offline(size, chunk=chunk).get_update()
     slow = []
     for attempt in range(ATTEMPTS):
         room = f"offline {size} {chunk} {attempt}"
         async with Pair.in_room(node, f"next to {room}") as other:
             await other.converse()
             await metrics(node)
-            mine: Doc[Text] = Doc()
-            mine.apply_update(doc.get_update())
-            async with LoopProbe(node) as probe, other.conversing():
-                async with await Peer.join(node.ws_url, room, doc=mine, within_s=60) as ann:
-                    await ann.wait_saved(within_s=60)
-                    assert ann.sent == 1
+            # Bare sockets: applying so much to a document of its own would hold up this process, not the server.
+            async with LoopProbe(node) as taking, other.conversing():
+                async with await Wire.open(node.ws_url, room, query="saved=1") as ann:
+                    await ann.read_message(b"\x00\x00")
+                    await ann.send(step2(update))
+                    while await ann.read_message(b"\x74\x00", within_s=60) != b"\x74\x00\x01":
+                        pass
+            async with LoopProbe(node) as serving, other.conversing():
+                async with await Wire.open(node.ws_url, room) as bob:
+                    await bob.send(step1(b"\x00"))
+                    served = await bob.read_message(b"\x00\x01", within_s=60)
             lag_s = (await metrics(node))["tutti_loop_lag_max_seconds"]
-            async with LoopProbe(node) as reading, other.conversing(), Reader(node, room, length) as reader:
-                await reader.done()
-        if max(probe.stall_s, lag_s, reading.stall_s) <= STALL_MAX_S:
+        assert len(served) >= size
+        if max(taking.stall_s, serving.stall_s, lag_s) <= STALL_MAX_S:
             return
         slow.append(
-            f"taking it held {probe.stall_s * 1000:.0f} ms, woke {lag_s * 1000:.0f} ms late,"
-            f" serving it held {reading.stall_s * 1000:.0f} ms"
+            f"taking it held {taking.stall_s * 1000:.0f} ms, serving it {serving.stall_s * 1000:.0f} ms,"
+            f" woke {lag_s * 1000:.0f} ms late"
         )
     pytest.fail(f"the loop held still each time: {'; '.join(slow)}")
-
-
-class Reader:
-    """Reads a large room from outside of pycrdt, which would hold up this process while it applies."""
-
-    def __init__(self, node: Serve, room: str, length: int) -> None:
-        self._node = node
-        self._room = room
-        self._length = length
-
-    async def __aenter__(self) -> "Reader":
-        self._wire = await Wire.open(self._node.ws_url, self._room)
-        await self._wire.send(step1(b"\x00"))
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._wire.cut()
-
-    async def done(self) -> None:
-        """The whole document came."""
-        message = await self._wire.read_message(b"\x00\x01", within_s=60)
-        assert len(message) > self._length
 
 
 @pytest.mark.slow
@@ -331,18 +333,6 @@ async def test_R17_a_paste_of_1_MB_reaches_the_room_and_nobody_next_door_waits(n
             assert paste in str(bob.text)
 
     await unharmed(node, "paste", offend)
-
-
-async def test_R10_many_offenders_at_once_in_one_room(node: Serve) -> None:
-    """Fifty, each with another offence, all in the same turn; then the room is still everybody's."""
-    offences = [offence for offence in OFFENCES if offence.codes and sum(map(len, offence.frames)) < 100_000][:50]
-
-    async def everybody(room: str) -> None:
-        async with asyncio.TaskGroup() as group:
-            for offence in offences:
-                group.create_task(commit(node, offence, room))
-
-    await unharmed(node, "crowd", everybody)
 
 
 async def test_R10_a_rebuilt_room_is_never_needed(node: Serve) -> None:

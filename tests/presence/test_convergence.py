@@ -262,13 +262,15 @@ def test_everybody_ends_at_the_truth(count: int, steps: list[tuple[str, int, boo
 
 
 @settings(max_examples=500, deadline=None)
-@given(st.integers(2, 5), SHOWN)
-def test_P5_everybody_sees_everybody_at_once(count: int, steps: list[tuple[str, int, bool]]) -> None:
+@given(st.integers(2, 5), st.booleans(), SHOWN)
+def test_P5_everybody_sees_everybody_at_once(count: int, met: bool, steps: list[tuple[str, int, bool]]) -> None:
     """Whatever was lost before: no clock runs, nobody renews, and nobody has to."""
     world = World(count)
     for browser in world.browsers:
         browser.set(b'{"name":"%d"}' % browser.client)
         world.connect(browser)
+    if met:
+        world.settle(at_once=True)
     run(world, steps)
     for browser in world.browsers:
         world.connect(browser)

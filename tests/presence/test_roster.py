@@ -376,7 +376,6 @@ def test_P5_the_others_are_nudged_each_for_itself() -> None:
     assert room.nudges(BOB) == {ANN: [Entry(1, 7, None)], 44: [Entry(4, 1, None)]}
     room.roster.leave(ANN, 0.0)
     assert room.nudges(BOB) == {44: [Entry(4, 1, None)]}
-    assert room.told() == [(4, 1, "{}"), (2, 4, "{}"), (1, 7, None)] or room.told() == []
 
 
 def test_tabs_that_relay_each_other_are_nudged_for_themselves_alone() -> None:
@@ -637,5 +636,6 @@ def test_the_bounds_hold_against_one_who_tries_them_all() -> None:
             client: session for client, session, _ in roster.present
         }
         assert all(roster._owned.values()), "a session that owns nobody is not kept"
+        assert set(roster._owned) <= set(roster._own) <= set(range(17))
         assert max(map(len, roster._owned.values()), default=0) <= limits.clients_per_session_max
     assert refusals > 100

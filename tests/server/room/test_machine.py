@@ -11,6 +11,7 @@ from presence.limits import RosterLimits
 from server.room import inputs as i
 from server.room.effects import Awareness, Saved, Send
 from server.room.limits import RoomLimits
+from server.room.machine import NUDGE_INTERVAL_S, NUDGED_MAX
 from server.room.sessions import Crowded, Lagging, Live
 from tests.server.room.harness import Peer, World
 
@@ -351,9 +352,10 @@ def test_R9_presence_goes_to_everybody_the_sender_included_as_one_frame_a_tick()
     world.now = 10.0
     for peer in (ann, bob):
         peer.received.clear()
-    world.handle(i.AwarenessReceived(1, state(1, 1)))
+    for clock in (0, 1):  # as a provider opens
+        world.handle(i.AwarenessReceived(1, state(1, clock)))
+        world.handle(i.AwarenessReceived(2, state(2, clock)))
     world.handle(i.AwarenessReceived(1, state(1, 2, b'{"name":"Anna"}')))
-    world.handle(i.AwarenessReceived(2, state(2, 1)))
     world.settle()
     for peer in (ann, bob):
         (message,) = peer.take(Awareness)
@@ -386,7 +388,7 @@ def test_R9_silence_expires() -> None:
     assert present(bob.take(Awareness)[0]) == {1: None}
 
 
-def test_presence_is_answered_to_who_asks() -> None:
+def test_P6_presence_is_answered_to_who_asks() -> None:
     world = World()
     world.load()
     ann, bob = world.join(1), world.join(2)
@@ -399,7 +401,7 @@ def test_presence_is_answered_to_who_asks() -> None:
     assert present(bob.take(Awareness)[0]) == {1: b'{"name":"Ann"}'}
 
 
-def test_a_client_back_at_the_clock_it_was_buried_with_is_sent_its_own_null() -> None:
+def test_P5_a_client_back_at_the_clock_it_was_buried_with_is_sent_its_own_null() -> None:
     world = World()
     world.load()
     world.join(1)
@@ -412,6 +414,69 @@ def test_a_client_back_at_the_clock_it_was_buried_with_is_sent_its_own_null() ->
     back.received.clear()
     world.handle(i.AwarenessReceived(2, state(7, 3)))
     assert present(back.take(Awareness)[0]) == {7: None}
+
+
+def crowd(count: int) -> World:
+    """A loaded room where sessions 1 … count are present as clients of the same number, at clock 3."""
+    world = World()
+    world.load()
+    for session in range(1, count + 1):
+        world.join(session, sync=False)
+        world.handle(i.AwarenessReceived(session, state(session, 3)))
+    world.settle(1.0)
+    return world
+
+
+def loses_its_socket(world: World, session: int) -> None:
+    """It is noticed, and the client of the same number comes back in session + 1000."""
+    world.handle(i.SessionLeft(session))
+    world.peers.pop(session)
+    world.settle(0.1)
+    world.join(session + 1000, sync=False)
+    for peer in world.peers.values():
+        peer.received.clear()
+    world.handle(i.AwarenessReceived(session + 1000, state(session, 3)))
+
+
+def nudged(world: World) -> dict[int, dict[int, bytes | None]]:
+    """What the sessions that were sent presence at all were sent."""
+    return {peer.id: present(message) for peer in world.peers.values() for message in peer.take(Awareness)}
+
+
+def test_P5_when_one_returns_the_others_are_nudged_and_what_they_answer_is_told_at_once() -> None:
+    world = crowd(3)
+    loses_its_socket(world, 1)
+    assert nudged(world) == {1001: {1: None}, 2: {2: None}, 3: {3: None}}
+    for session, client in ((2, 2), (3, 3), (1001, 1)):
+        world.handle(i.AwarenessReceived(session, state(client, 4)))
+    assert nudged(world) == {}, "an answer is answered by nobody"
+    world.settle(0.1)
+    told = dict.fromkeys((1, 2, 3), b'{"name":"Ann"}')
+    assert nudged(world) == {1001: told, 2: told, 3: told}
+    world.settle(10.0)
+    assert nudged(world) == {}
+
+
+def test_P5_the_others_are_nudged_at_most_once_an_interval() -> None:
+    world = crowd(5)
+    began = world.now
+    loses_its_socket(world, 1)
+    assert set(nudged(world)) == {1001, 2, 3, 4, 5}
+    for session in (2, 3):
+        loses_its_socket(world, session)
+        assert nudged(world) == {session + 1000: {session: None}}, "its own nudge waits for nothing"
+    assert world.now < began + NUDGE_INTERVAL_S
+    world.settle(began + 2 * NUDGE_INTERVAL_S - world.now + 0.1)
+    loses_its_socket(world, 4)
+    assert set(nudged(world)) == {1004, 5}, "and who never answered is not present, so needs none"
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_P5_in_large_rooms_the_others_are_not_nudged(many: bool) -> None:
+    # The one who returns isn't present yet when it is decided.
+    world = crowd(NUDGED_MAX + 1 + many)
+    loses_its_socket(world, 1)
+    assert len(nudged(world)) == (1 if many else NUDGED_MAX + 1)
 
 
 # ---- R8: slow readers
