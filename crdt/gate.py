@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from crdt.content import NO_BUDGET
 from crdt.digest import Digest
 from crdt.errors import RemoteError
-from crdt.hold import Hold, Wake
+from crdt.hold import WAKE_BLOCKS, Hold, Wake
 from crdt.known import Known
 from crdt.limits import GateLimits
 from crdt.plan import Cursor, Plan
@@ -179,7 +179,9 @@ class Gate:
         if stuck or plan.later:
             if hold is None:
                 hold = Hold(self._limits)
-            parts = yield from find_parts(hold, parsed.data, stuck, plan.later, ref, owner, step_blocks)
+            parts = yield from find_parts(
+                hold, parsed.data, stuck, plan.later, ref=ref, owner=owner, step_blocks=step_blocks
+            )
         own = yield from plan.write(whole=not stuck)
         added = bool(plan.clocks or plan.now)
 
@@ -188,6 +190,8 @@ class Gate:
         if hold is None:
             return Admission(tuple(own), (owner,) * len(own), (ref,), False, added)  # noqa: FBT003  in field order
         wakes: list[Wake] = [wake for client, clock in plan.clocks.items() for wake in hold.woken(client, clock)]
+        # A held block that became known another way must go, whatever it still waits for.
+        wakes += [(WAKE_BLOCKS, client) for client in plan.clocks if client in hold.blocks]
         if parts is not None:
             wakes += put_on_hold(hold, parts, ref, owner)
             added = added or bool(parts.blocks or parts.spans)

@@ -181,12 +181,12 @@ class Plan:
                 cursor.pending = block
                 break
             # The parser made sure that a block's own client's origins lie before it, so they are in.
-            if left_client != client and info & (HAS_LEFT | PARENT_ID) and start == clock:
+            if left_client != client and info & (HAS_LEFT | PARENT_ID) and start == clock:  # noqa: SIM102  readable
                 if left_clock >= known.get(left_client, 0) and left_clock >= overlay.get(left_client, 0):
                     cursor.pending = block
                     cursor.wait = (left_client, left_clock)
                     break
-            if right_client != client and info & HAS_RIGHT:
+            if right_client != client and info & HAS_RIGHT:  # noqa: SIM102  as above
                 if right_clock >= known.get(right_client, 0) and right_clock >= overlay.get(right_client, 0):
                     cursor.pending = block
                     cursor.wait = (right_client, right_clock)

@@ -10,32 +10,33 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterable, Iterator
 from heapq import merge
 
-
 _BIG_ENDIAN = array("H", [1]).tobytes() == b"\x00\x01"
 
 
 class RangeSet:
     """A set of integers kept as disjoint, non-touching, ascending ranges."""
 
-    __slots__ = ("_ends", "_starts")
+    __slots__ = ("ends", "starts")
 
     def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
-        self._starts = array("q")
-        self._ends = array("q")
+        self.starts = array("q")
+        """First integer of each range. Look, don't change; the same for `ends`."""
+        self.ends = array("q")
+        """Integer after the last of each range."""
         for start, end in ranges:
             self.add(start, end)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return zip(self._starts, self._ends, strict=True)
+        return zip(self.starts, self.ends, strict=True)
 
     def __len__(self) -> int:
         """Number of ranges."""
-        return len(self._starts)
+        return len(self.starts)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RangeSet):
             return NotImplemented
-        return self._starts == other._starts and self._ends == other._ends
+        return self.starts == other.starts and self.ends == other.ends
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 
@@ -45,37 +46,37 @@ class RangeSet:
     @property
     def size(self) -> int:
         """How many integers the set holds."""
-        return sum(self._ends) - sum(self._starts)
+        return sum(self.ends) - sum(self.starts)
 
     def copy(self) -> "RangeSet":
         """An independent copy."""
         new = RangeSet()
-        new._starts = self._starts[:]
-        new._ends = self._ends[:]
+        new.starts = self.starts[:]
+        new.ends = self.ends[:]
         return new
 
     def __contains__(self, value: int) -> bool:
-        index = bisect_right(self._starts, value)
-        return index > 0 and value < self._ends[index - 1]
+        index = bisect_right(self.starts, value)
+        return index > 0 and value < self.ends[index - 1]
 
     def start_of(self, value: int) -> int | None:
         """Where the range that holds `value` begins; None if none does."""
-        index = bisect_right(self._starts, value) - 1
-        return self._starts[index] if index >= 0 and value < self._ends[index] else None
+        index = bisect_right(self.starts, value) - 1
+        return self.starts[index] if index >= 0 and value < self.ends[index] else None
 
     def covers(self, start: int, end: int) -> bool:
         """Whether all of `[start, end)` is in the set. Ranges never touch, so one of them must hold it all."""
         if start >= end:
             return True
-        index = bisect_right(self._starts, start)
-        return index > 0 and end <= self._ends[index - 1]
+        index = bisect_right(self.starts, start)
+        return index > 0 and end <= self.ends[index - 1]
 
     def add(self, start: int, end: int) -> None:
         """Add `[start, end)`, joining what it overlaps or touches. An empty range changes nothing."""
         if start >= end:
             return
-        starts = self._starts
-        ends = self._ends
+        starts = self.starts
+        ends = self.ends
         first = bisect_left(ends, start)
         last = bisect_right(starts, end)
         if first == last:
@@ -93,41 +94,41 @@ class RangeSet:
 
     def append(self, start: int, end: int) -> None:
         """Add a range that begins no earlier than the last one ends."""
-        ends = self._ends
+        ends = self.ends
         if ends and ends[-1] == start:
             ends[-1] = end
         else:
-            self._starts.append(start)
+            self.starts.append(start)
             ends.append(end)
 
     def clipped(self, start: int, end: int) -> "RangeSet":
         """A new set of what this one has in `[start, end)`."""
         new = RangeSet()
-        first = bisect_right(self._ends, start)
-        last = bisect_left(self._starts, end)
+        first = bisect_right(self.ends, start)
+        last = bisect_left(self.starts, end)
         if first < last:
-            new._starts = self._starts[first:last]
-            new._ends = self._ends[first:last]
-            new._starts[0] = max(new._starts[0], start)
-            new._ends[-1] = min(new._ends[-1], end)
+            new.starts = self.starts[first:last]
+            new.ends = self.ends[first:last]
+            new.starts[0] = max(new.starts[0], start)
+            new.ends[-1] = min(new.ends[-1], end)
         return new
 
     def extend(self, other: "RangeSet") -> None:
         """Add a set that begins no earlier than this one ends."""
-        if self._ends and other._starts and self._ends[-1] == other._starts[0]:
-            self._ends[-1] = other._ends[0]
-            self._starts.extend(other._starts[1:])
-            self._ends.extend(other._ends[1:])
+        if self.ends and other.starts and self.ends[-1] == other.starts[0]:
+            self.ends[-1] = other.ends[0]
+            self.starts.extend(other.starts[1:])
+            self.ends.extend(other.ends[1:])
         else:
-            self._starts.extend(other._starts)
-            self._ends.extend(other._ends)
+            self.starts.extend(other.starts)
+            self.ends.extend(other.ends)
 
     def remove(self, start: int, end: int) -> None:
         """Take `[start, end)` out, cutting ranges that reach beyond it."""
         if start >= end:
             return
-        starts = self._starts
-        ends = self._ends
+        starts = self.starts
+        ends = self.ends
         first = bisect_right(ends, start)
         last = bisect_left(starts, end)
         if first >= last:
@@ -139,8 +140,8 @@ class RangeSet:
 
     def missing(self, start: int, end: int) -> list[tuple[int, int]]:
         """The parts of `[start, end)` that are not in the set, ascending."""
-        starts = self._starts
-        ends = self._ends
+        starts = self.starts
+        ends = self.ends
         index = bisect_right(ends, start)
         count = len(starts)
         parts = []
@@ -156,8 +157,8 @@ class RangeSet:
 
     def overlaps(self, start: int, end: int) -> bool:
         """Whether any of `[start, end)` is in the set."""
-        index = bisect_right(self._ends, start)
-        return index < len(self._starts) and self._starts[index] < end
+        index = bisect_right(self.ends, start)
+        return index < len(self.starts) and self.starts[index] < end
 
     def uniting(self, ranges: list[tuple[int, int]], step: int) -> Generator[None, None, "RangeSet"]:
         """A new set that also holds `ranges` (ascending), in one pass that pauses after every `step` ranges.
@@ -165,8 +166,8 @@ class RangeSet:
         For thousands at once, where `add` would move memory for each.
         """
         new = RangeSet()
-        starts = new._starts
-        ends = new._ends
+        starts = new.starts
+        ends = new.ends
         top = -1
         budget = step
         for start, end in merge(self, ranges):
@@ -184,9 +185,9 @@ class RangeSet:
 
     def packed(self) -> bytes:
         """The set as bytes, equal for equal sets on one machine and, by the fixed byte order, on all."""
-        interleaved = array("q", bytes(16 * len(self._starts)))
-        interleaved[0::2] = self._starts
-        interleaved[1::2] = self._ends
+        interleaved = array("q", bytes(16 * len(self.starts)))
+        interleaved[0::2] = self.starts
+        interleaved[1::2] = self.ends
         if _BIG_ENDIAN:
             interleaved.byteswap()
         return interleaved.tobytes()

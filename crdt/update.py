@@ -198,9 +198,8 @@ def parse_steps(data: bytes, limits: GateLimits, step_blocks: int) -> Generator[
                         pos += 1
                         if right_clock >= 0x80:
                             right_clock, pos = long_uint(data, pos - 1)
-                        if info & HAS_LEFT:
-                            if left_client == right_client and left_clock == right_clock:
-                                raise Malformed("left and right origin are the same item")
+                        if left_clock == right_clock and left_client == right_client and info & HAS_LEFT:
+                            raise Malformed("left and right origin are the same item")
                         if right_client == client and right_clock >= clock:
                             raise Malformed(f"block at clock {clock} has a right origin in its own future")
                     if left_client == client and left_clock >= clock and info & HAS_LEFT:
@@ -274,8 +273,8 @@ def parse_steps(data: bytes, limits: GateLimits, step_blocks: int) -> Generator[
                                 raise Malformed("text is not valid utf-8") from None
                             units += _measure(text, section, clock + units, limits)
                     pos = end
-                elif ref == GC or ref == SKIP or ref == DELETED:  # noqa: PLR1714  as above
-                    if info != ref and ref != DELETED:
+                elif ref == GC or ref == SKIP or ref == DELETED:  # noqa: PLR1714, SIM109  as above
+                    if ref not in (info, DELETED):
                         raise Malformed(f"block of kind {ref} has flags {info & 0xE0:#x}")
                     units = data[pos]
                     pos += 1

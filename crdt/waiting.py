@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from crdt.blocks import Deletions, Extent, cut_block, write_slices
 from crdt.errors import LocalError, RemoteError
-from crdt.hold import SPAN_COST, WAKE_BLOCKS, WAKE_DELETIONS, WAKE_UPDATE, HeldBlock, Hold, Need, Span, Wake
+from crdt.hold import NEED_COST, SPAN_COST, WAKE_BLOCKS, WAKE_DELETIONS, WAKE_UPDATE, HeldBlock, Hold, Need, Span, Wake
 from crdt.known import Known
 from crdt.limits import GateLimits
 from crdt.pairs import pairs_between
@@ -30,7 +30,7 @@ class Parts:
 
 
 def find_parts(
-    hold: Hold, data: bytes, stuck: list[Cursor], later: Deletions, ref: int, owner: int, step_blocks: int
+    hold: Hold, data: bytes, stuck: list[Cursor], later: Deletions, *, ref: int, owner: int, step_blocks: int
 ) -> Generator[None, None, Parts]:
     """The parts of an update that are not ready and not held already. Raises `HoldOverflow`.
 
@@ -39,7 +39,7 @@ def find_parts(
     if ref in hold.needs:
         raise LocalError(f"update {ref} is waiting already")
     parts = Parts()
-    cost = (len(stuck) + len(later)) * SPAN_COST
+    cost = (len(stuck) + len(later)) * NEED_COST
     hold.check_room(owner, cost)
     budget = step_blocks
     for cursor in stuck:
@@ -67,7 +67,9 @@ def find_parts(
                     if pairs is not None:
                         pairs = pairs_between(pairs, gap_start, gap_end)
                     right = (right_client, right_clock)
-                    part = HeldBlock(gap_start, gap_end, flags, left, right, raw, pairs or None, owner)
+                    part = HeldBlock(
+                        gap_start, gap_end, flags, left=left, right=right, data=raw, pairs=pairs or None, owner=owner
+                    )
                     parts.blocks.append((client, part))
                     cost += part.cost
                     hold.check_room(owner, cost)
@@ -193,9 +195,9 @@ class Release:
             return client, block.clock
         known = self._known
         # The origin of a block that is to be cut is the item before the cut, which is in.
-        if block.info & (HAS_LEFT | PARENT_ID) and block.clock == clock:
-            if block.left_clock >= known.clock(block.left_client):
-                return block.left_client, block.left_clock + 1
+        needs_left = block.info & (HAS_LEFT | PARENT_ID) and block.clock == clock
+        if needs_left and block.left_clock >= known.clock(block.left_client):
+            return block.left_client, block.left_clock + 1
         if block.info & HAS_RIGHT and block.right_clock >= known.clock(block.right_client):
             return block.right_client, block.right_clock + 1
         return None

@@ -36,6 +36,10 @@ class AsgiConnection:
             self.writable_now = False
             self._wake_sender.set()
 
+    def write_now(self, data: bytes) -> None:
+        """See `DirectWebSocket.write_now`."""
+        self.write(data)
+
     def ping(self) -> bool:
         """ASGI has no pings; its servers send their own."""
         return True

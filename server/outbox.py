@@ -28,7 +28,7 @@ class Wire(Protocol):
     """The transport under an outbox."""
 
     writable_now: bool
-    """False from the high-water mark of the transport's buffer down to its low-water mark."""
+    """The kernel took all that was written so far."""
 
     def write(self, data: bytes) -> None:
         """Hand a finished frame or fragment to the kernel or the transport's buffer; never blocks."""

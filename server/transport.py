@@ -10,10 +10,11 @@ server the extension is absent and `server.socket` goes through the plain ASGI m
 """
 
 import asyncio
+import os
 from typing import Any, Final, Protocol
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.utils import ClientDisconnected, is_ssl
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 from websockets.frames import Frame, Opcode, apply_mask  # type: ignore[attr-defined]  # C where it is built
@@ -23,9 +24,6 @@ from websockets.protocol import State
 from server.outbox import WireFrame
 
 EXTENSION: Final = "tutti.direct"
-
-HIGH_WATER_BYTES: Final = 65_536
-"""asyncio's own default, spelled out because the outbox's bound builds on it: a peer costs at most this plus a piece."""
 
 PIECE_BYTES: Final = 4096
 """Received bytes parsed and handled in one turn of the loop. The kernel hands over 256 KiB at once: as the smallest
@@ -110,6 +108,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self.receiver: Receiver | None = None
         self.writable_now = True
         self.ping_pending = False
+        self._fd = -1  # of the socket under the transport, if bytes written to it are what the peer gets (no TLS)
         self._unread = memoryview(b"")  # received, not parsed yet: the transport is paused while there is any
         self._parsing: asyncio.Handle | None = None
         self._gathered: bytearray | None = None  # a message whose fragments are still coming
@@ -125,6 +124,24 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         """Write a finished frame. Nothing may follow a close frame (RFC 6455 section 5.5.1)."""
         if not self.close_sent and not self.transport.is_closing():
             self.transport.write(data)
+
+    def write_now(self, data: bytes) -> None:
+        """The same while `writable_now`: the transport's buffer is empty then, so the kernel can be asked directly.
+
+        Saves three calls for each reader of each frame, which is most of what a broadcast costs beside the kernel.
+        """
+        if self._fd < 0:
+            self.transport.write(data)
+            return
+        try:
+            sent = os.write(self._fd, data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.transport.write(data)  # meets the same error, and ends the connection for it
+            return
+        if sent < len(data):
+            self.transport.write(data[sent:])
 
     def ping(self) -> bool:
         """Ask the peer for a sign of life. False if it still owes the last one."""
@@ -145,12 +162,14 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
             return
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
+        self.writable_now = False
         # The peer's answer can only be seen while reading.
         self.resume_reading()
         self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
 
     def abort(self) -> None:
         """Drop the connection without a word: a half-open peer would not hear one."""
+        self.writable_now = False
         self.transport.abort()
 
     def pause_reading(self) -> None:
@@ -172,7 +191,11 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        # Paused by the first byte that the kernel does not take, resumed when there is none left: what is owed to a
+        # slow reader waits in its outbox, and `writable_now` means that the transport's buffer is empty.
+        self.transport.set_write_buffer_limits(high=0)
+        if not is_ssl(self.transport):
+            self._fd = self.transport.get_extra_info("socket").fileno()
 
     def data_received(self, data: bytes) -> None:
         payload = self._only_message(data) if self.receiver is not None else None
@@ -268,13 +291,19 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         if self.receiver is None:
             super().handle_pong(event)
 
+    def shutdown(self) -> None:
+        self.writable_now = False
+        super().shutdown()
+
     def handle_close(self, event: Frame) -> None:
+        self.writable_now = False
         super().handle_close(event)
         self._drop_if_unread()
 
     def handle_parser_exception(self) -> None:
         """Say why, then wait for the peer's end instead of closing: one that is still sending its too large message would
         be answered with a reset, and never read the close frame."""
+        self.writable_now = False
         if not self.transport.can_write_eof():
             super().handle_parser_exception()
             self._drop_if_unread()
@@ -294,12 +323,15 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        self.writable_now = True
         super().resume_writing()
-        if self.receiver is not None:
-            self.receiver.writing_resumed()
+        if not self.close_sent and not self.transport.is_closing():
+            self.writable_now = True
+            if self.receiver is not None:
+                self.receiver.writing_resumed()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.writable_now = False
+        self._fd = -1  # closed next, and then perhaps another connection's
         super().connection_lost(exc)
         # What was not parsed is lost with the connection, as what was still under way is: nobody called it saved.
         self._unread = memoryview(b"")

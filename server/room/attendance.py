@@ -18,7 +18,8 @@ class Attendance:
     def __init__(self, limits: RoomLimits) -> None:
         self._limits = limits
         self._sessions: dict[int, Session] = {}
-        self._timed: dict[int, None] = {}  # sessions with a deadline, in the order they got it
+        self.timed: dict[int, None] = {}
+        """Sessions with a deadline, in the order they got it. Mostly empty, and then nothing need be asked."""
         self._live: tuple[int, ...] | None = ()
         self._present: tuple[int, ...] | None = ()
         self.saving: dict[int, SavedLedger] = {}
@@ -44,7 +45,7 @@ class Attendance:
         if self._sessions.pop(session, None) is None:
             return False
         self.saving.pop(session, None)
-        self._timed.pop(session, None)
+        self.timed.pop(session, None)
         self._live = self._present = None
         return True
 
@@ -53,9 +54,9 @@ class Attendance:
         session.state = state
         self._live = self._present = None
         if isinstance(state, Lagging):
-            self._timed[session.id] = None
+            self.timed[session.id] = None
         elif session.resync_at is None:
-            self._timed.pop(session.id, None)
+            self.timed.pop(session.id, None)
 
     @property
     def live(self) -> tuple[int, ...]:
@@ -77,25 +78,25 @@ class Attendance:
         """The session's stream has a hole: ask for its state, at once the first time, then with growing waits (R7)."""
         if session.resync_at is None:
             session.resync_at = now + session.resync_delay_s
-            self._timed[session.id] = None
+            self.timed[session.id] = None
 
     def end_resync(self, session: Session, *, asked: bool) -> None:
         """It is due and done, or (not `asked`) not needed any more."""
         session.resync_at = None
         session.has_hole = False
         if not isinstance(session.state, Lagging):
-            self._timed.pop(session.id, None)
+            self.timed.pop(session.id, None)
         limits = self._limits
         longer = min(max(session.resync_delay_s * 2, limits.resync_delay_s), limits.resync_delay_max_s)
         session.resync_delay_s = longer if asked else 0.0
 
-    def next_deadline(self) -> float | None:
-        """When `due` has somebody, None for never."""
-        return min((_deadline(self._sessions[session]) for session in self._timed), default=None)
+    def next_deadline(self) -> float:
+        """When `due` has somebody; `timed` must not be empty."""
+        return min(_deadline(self._sessions[session]) for session in self.timed)
 
     def due(self, now: float) -> list[Session]:
         """Sessions whose deadline has passed: lagging ones are to be closed, others to be asked for their state."""
-        return [s for session in self._timed if _deadline(s := self._sessions[session]) <= now]
+        return [s for session in self.timed if _deadline(s := self._sessions[session]) <= now]
 
 
 def _deadline(session: Session) -> float:

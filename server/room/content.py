@@ -8,7 +8,7 @@ Knows nothing of sessions, rows or time: owners and refs are opaque integers.
 
 from collections import deque
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from crdt.document import RoomDocument
@@ -61,14 +61,16 @@ class Refusal:
     It is asked again later instead of being closed."""
 
 
-@dataclass(slots=True)
 class Merge:
     """What one tick did: the updates in the order applied and whose they were, what to journal, which refs are whole."""
 
-    updates: list[bytes] = field(default_factory=list)
-    owners: list[int] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
-    settled: list[int] = field(default_factory=list)
+    __slots__ = ("entries", "owners", "settled", "updates")
+
+    def __init__(self) -> None:
+        self.updates: list[bytes] = []
+        self.owners: list[int] = []
+        self.entries: list[Entry] = []
+        self.settled: list[int] = []
 
 
 class Content:

@@ -68,7 +68,9 @@ class Room:
         """The newest row known to be on disk."""
         self.quarantined = False
         self._journal_available = journal_available
-        self._interval = limits.tick_interval_s
+        self._interval = self._cadence_s = limits.tick_interval_s
+        self._share_at: float | None = None  # when presence is to be shared, and when some of it expires
+        self._expire_at: float | None = None
         self._last_tick = NEVER
         self._sessions = Attendance(limits)
         self._frames: dict[int, tuple[int, int, int]] = {}  # ref -> (session, frame, step 1 answered or 0)
@@ -119,25 +121,19 @@ class Room:
                 self._last_tick = now
                 if not self._merge(effects):
                     return effects
-            presence_due = self.roster.next_take()
-            if presence_due is not None and presence_due <= now:
+            if self._share_at is not None and self._share_at <= now:
                 self._last_tick = now
                 self._share_presence(now, effects)
-        expiry = self.roster.next_expiry()
-        if expiry is not None and expiry <= now:
+        if self._expire_at is not None and self._expire_at <= now:
             self.roster.expire(now)
-        for session in self._sessions.due(now):
+            self._presence_changed()
+        for session in self._sessions.due(now) if self._sessions.timed else ():
             if isinstance(session.state, Lagging):
                 self._counts.slow_readers_closed += 1
                 self._end(session.id, CloseCode.TOO_SLOW, "reads too slowly", now, effects)
             else:
                 self._resync(session, now, effects)
         return effects
-
-    @property
-    def _cadence_s(self) -> float:
-        """Seconds between ticks: longer in a crowd, where each costs as many writes as there are readers."""
-        return self._interval * min(max(len(self._sessions) / CROWD_SESSIONS, 1.0), CROWD_STRETCH_MAX)
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do; in the past means now."""
@@ -146,16 +142,24 @@ class Room:
         cadence = self._last_tick + self._cadence_s
         if self.content.queued:
             return cadence
-        due = self.roster.next_take()
-        if due is not None:
-            due = max(due, cadence)
-        expiry = self.roster.next_expiry()
-        if expiry is not None and (due is None or expiry < due):
-            due = expiry
-        of_session = self._sessions.next_deadline()
-        if of_session is not None and (due is None or of_session < due):
-            due = of_session
+        due = self._expire_at
+        if self._share_at is not None:
+            shared = max(self._share_at, cadence)
+            due = shared if due is None else min(due, shared)
+        if self._sessions.timed:
+            of_session = self._sessions.next_deadline()
+            due = of_session if due is None else min(due, of_session)
         return due
+
+    def _crowd_changed(self) -> None:
+        """Seconds between ticks: longer in a crowd, where each costs as many writes as there are readers."""
+        stretch = min(max(len(self._sessions) / CROWD_SESSIONS, 1.0), CROWD_STRETCH_MAX)
+        self._cadence_s = self._interval * stretch
+
+    def _presence_changed(self) -> None:
+        """To be called after the roster was touched: its deadlines are looked at far more often than they change."""
+        self._share_at = self.roster.next_take()
+        self._expire_at = self.roster.next_expiry()
 
     # ------------------------------------------------------------------ what others may look at
 
@@ -176,6 +180,7 @@ class Room:
         ledger = SavedLedger() if event.wants_saved else None
         session = Session(event.session, event.author, ledger)
         self._sessions.add(session)
+        self._crowd_changed()
         effects: list[Effect] = []
         if self.content.loaded:
             self._greet(session, effects)
@@ -207,6 +212,8 @@ class Room:
         if self._sessions.remove(session_id):
             self._unanswered.pop(session_id, None)
             self.roster.leave(session_id, now)
+            self._presence_changed()
+            self._crowd_changed()
 
     def _end(self, session_id: int, code: int, reason: str, now: float, effects: list[Effect]) -> None:
         """Close a session for cause. What it sent before and was accepted stays."""
@@ -322,7 +329,7 @@ class Room:
             # Joined byte for byte, not by pycrdt, whose merge changes bigints and subdocuments on the way.
             updates = done.updates if len(done.updates) == 1 else join(done.updates, self.limits.gate)
             author = done.owners[0]
-            sole = author if all(owner == author for owner in done.owners) else None
+            sole = author if len(done.owners) == 1 or all(owner == author for owner in done.owners) else None
             effects += [Broadcast(SyncUpdate(update), self._sessions.live, sole) for update in updates]
             self._counts.tick_updates += len(done.updates)
         if done.entries:
@@ -385,6 +392,7 @@ class Room:
         if received.returned and len(self.roster) <= NUDGED_MAX and now >= self._nudged_at + NUDGE_INTERVAL_S:
             self._nudged_at = now
             effects += [Send(other, Awareness(nudge)) for other, nudge in self.roster.nudges(session.id)]
+        self._presence_changed()
         return effects
 
     def _awareness_queried(self, event: i.AwarenessQueried, _now: float) -> list[Effect]:
@@ -395,6 +403,7 @@ class Room:
 
     def _share_presence(self, now: float, effects: list[Effect]) -> None:
         update = self.roster.take(now)
+        self._presence_changed()
         self._counts.presence_changes += 1
         if update is not None:
             # The sender gets it back too: the provider's watchdog lives on that echo (PROTOCOL, keep-alive).
@@ -492,4 +501,5 @@ class Room:
 
     def _pace_changed(self, event: i.PaceChanged, _now: float) -> list[Effect]:
         self._interval = event.tick_interval_s
+        self._crowd_changed()
         return []

@@ -1,6 +1,6 @@
 """Yjs updates written by hand, block by block, so that a test can say what no library would write.
 
-    update((7, 0, [text("ab"), text("c", left=(7, 1))]), delete={7: [(0, 1)]})
+update((7, 0, [text("ab"), text("c", left=(7, 1))]), delete={7: [(0, 1)]})
 """
 
 from collections.abc import Mapping, Sequence

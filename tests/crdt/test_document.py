@@ -42,7 +42,9 @@ def test_updates_are_applied_in_one_transaction() -> None:
     assert document.clocks() == {7: 3}
     assert document.state_vector() == encode_state_vector({7: 3})
     assert string_of(document.full()) == "bc"
-    assert document.update_since(encode_state_vector({7: 2})) == update((7, 2, [text("c", left=(7, 1))]), delete={7: [(0, 1)]})
+    assert document.update_since(encode_state_vector({7: 2})) == update(
+        (7, 2, [text("c", left=(7, 1))]), delete={7: [(0, 1)]}
+    )
     document.apply([])
     assert document.clocks() == {7: 3}
     del subscription
@@ -68,8 +70,8 @@ def test_what_pycrdt_refuses_names_the_update(bad: bytes) -> None:
 def test_a_panic_is_a_broken_document() -> None:
     """It derives from BaseException: nothing but its name tells it from an interrupt."""
     document = Document()
-    with pytest.raises(DocumentBroken):
-        document.apply([typed(6, 0, "ab"), bytes.fromhex("0100010600040104743200")])
+    with pytest.raises(DocumentBroken, match="unwrap"):
+        document.apply([typed(1, 0, "ab"), bytes.fromhex("0100010600")])
     broken = Document()
     broken.apply([bytes.fromhex("01010601000000")])
     with pytest.raises(DocumentBroken, match="encoding an update failed"):
@@ -95,6 +97,9 @@ def test_interrupts_pass_through(error: type[BaseException], monkeypatch: pytest
 
     class Interrupted:
         def transaction(self) -> None:
+            raise error
+
+        def apply_update(self, update: bytes) -> None:
             raise error
 
         def get_state(self) -> None:
@@ -168,7 +173,7 @@ def test_a_room_s_document_gets_cut_pairs_right(name: str, revived: bool) -> Non
     end = gate.clocks[6]
     more = typed(6, end, "!")
     room.apply(gate.admit(more, ref=99, owner=0).updates)
-    assert string_of(room.full()).endswith("!")
+    assert "!" in string_of(room.full())
     assert room.update_since(encode_state_vector({6: end})) == update(
         (6, end, [text("!", left=(6, end - 1))]), delete=_deletions(gate)
     )

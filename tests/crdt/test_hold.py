@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from crdt.errors import HoldOverflow, LocalError
 from crdt.hold import (
     BLOCK_COST,
+    NEED_COST,
     PAIRS_COST,
     SPAN_COST,
     WAKE_BLOCKS,
@@ -23,7 +24,7 @@ from crdt.ranges import RangeSet
 
 
 def block(clock: int, end: int, owner: int = 1, data: bytes = b"12345", pairs: RangeSet | None = None) -> HeldBlock:
-    return HeldBlock(clock, end, 4, (9, 0), (0, 0), data, pairs, owner)
+    return HeldBlock(clock, end, 4, left=(9, 0), right=(0, 0), data=data, pairs=pairs, owner=owner)
 
 
 def hold(**limits: int) -> Hold:
@@ -50,7 +51,7 @@ def test_every_byte_is_charged_and_given_back() -> None:
     held.add_block(7, block(3, 5, owner=2, pairs=RangeSet([(3, 5)])))
     held.add_span(7, Span(20, 30, 2))
     held.add_update(1, Need(2, [(7, 3, 6), (7, 20, 30)]))
-    assert held.bytes == 2 * (BLOCK_COST + 5) + PAIRS_COST + 3 * SPAN_COST
+    assert held.bytes == 2 * (BLOCK_COST + 5) + PAIRS_COST + SPAN_COST + 2 * NEED_COST
     assert [part.clock for part in held.blocks[7].parts] == [3, 5]
     held.drop_blocks(7, 1)
     held.drop_blocks(7, 1)

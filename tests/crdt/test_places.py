@@ -10,7 +10,7 @@ from tests.crdt.hand import shared_type, text
 NO_ID = (0, 0)
 
 
-def put(places: Places, client: int, clock: int, ref: int, home: int, type_depth_max: int = 9) -> None:
+def put(places: Places, client: int, clock: int, ref: int, home: int, *, type_depth_max: int = 9) -> None:
     draft = Draft(places)
     place = draft.place(ref, home, type_depth_max)
     if place != draft.last(client):

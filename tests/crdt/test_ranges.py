@@ -2,6 +2,7 @@
 
 import sys
 from array import array
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -39,7 +40,7 @@ def test_adding_and_removing_is_that_of_sets(changes: list[tuple[bool, tuple[int
     assert 100 not in ranges
     pairs = list(ranges)
     assert all(start < end for start, end in pairs)
-    assert all(before[1] < after[0] for before, after in zip(pairs, pairs[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in pairwise(pairs))
     assert ranges == RangeSet(pairs)
     assert len(ranges) == len(pairs)
 

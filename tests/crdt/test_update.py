@@ -1,6 +1,7 @@
 """The parser: honest updates are read to the last number, everything else is refused whole."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_every_update_of_yjs_is_read(doc: dict[str, Any]) -> None:
             assert len(blocks) == section.count
             assert (blocks[0][0], blocks[-1][1]) == (section.clock, section.end)
             assert (blocks[0][3], blocks[-1][4]) == (section.start, section.stop)
-            assert all(a[1] == b[0] and a[4] == b[3] for a, b in zip(blocks, blocks[1:], strict=False))
+            assert all(a[1] == b[0] and a[4] == b[3] for a, b in pairwise(blocks))
     whole = parse_update(bytes.fromhex(doc["stateV1"]), LIMITS)
     assert {section.client: section.end for section in whole.sections} == {
         int(client): clock for client, clock in _vector(doc["stateVector"]).items()
@@ -103,7 +104,7 @@ def test_blocks_point_into_the_bytes() -> None:
     assert [block[5:] for block in seven] == [(9, 1, 7, 2), (0, 0, 0, 0), (7, 0, 0, 0)]
     assert [block[:2] for block in five] == [(0, 1), (1, 3), (3, 7), (7, 8)]
     assert [block[2] for block in five] == [0x27 | module.PARENT_ID, 8, 10, 5]
-    assert list(five)[0][5:7] == (7, 1)
+    assert next(iter(five))[5:7] == (7, 1)
     assert [data[block[3] : block[4]] for block in seven][1] == collected(2)
     assert parsed.block_count == 7
     assert parsed.deletions == [(7, [(0, 1), (1, 3)]), (8, [(5, 6)])]
@@ -251,7 +252,9 @@ def test_long_content_pauses() -> None:
     many = update((7, 0, [values(*[NULL] * 100), embed(b"[" + b",".join([b"1"] * 200) + b"]")]))
     _, pauses = in_steps(many, 10)
     assert pauses >= 9 + 20
-    options = item(9, encode_string("guid") + b"\x76" + encode_uint(50) + b"".join(b"\x02%02d\x7e" % n for n in range(50)))
+    options = item(
+        9, encode_string("guid") + b"\x76" + encode_uint(50) + b"".join(b"\x02%02d\x7e" % n for n in range(50))
+    )
     _, pauses = in_steps(update((7, 0, [options])), 10)
     assert pauses >= 5
     _, pauses = in_steps(update(delete={7: [(2 * n, 1) for n in range(100)]}), 10)
