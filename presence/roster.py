@@ -8,9 +8,8 @@ clients with it; a bound on everything; a lane that tells the room only what cha
 Nudges: y-protocols forgets everybody's state when a socket closes, but nobody's clock. So whoever comes back, and whoever
 was there all along, is invisible to those who remember its clock until it rises, which for the quiet is their renewal up
 to 18 s later. A client that is told of its own removal raises its clock by one and announces itself, which every version
-of y-protocols does; such a removal, sent to its own session alone, is the nudge. Only the first message of a session can
-cause one. A provider opens with its own state and nothing else, at the clock it had before; whatever a session says later
-is an echo, a relay or a clock that was just raised, so an answer to a nudge is never nudged again.
+of y-protocols does; such a removal, sent to its own session alone, is the nudge. A session is nudged for its first message
+at most, and somebody's return is noticed once a session: what answers a nudge never causes another.
 
 Invariants:
 1. A client is present or buried (its clock is remembered) or unknown; never two of these.
@@ -34,8 +33,8 @@ __all__ = ["Present", "Received", "Roster", "RosterFull", "RosterLimits"]
 class Received(NamedTuple):
     """What the caller must do next: send `nudge`, an awareness update, to that session alone, unless it is None.
 
-    `returned`: a client that was here before opened a session, and doesn't see those whose clock has not risen since its
-    last one ended: call `Roster.nudges`, soon.
+    `returned`: a client that was here before is back by this session, and doesn't see those whose clock has not risen
+    since it was cut off: call `Roster.nudges`, soon.
     """
 
     nudge: bytes | None
@@ -57,7 +56,6 @@ class RosterFull(TooLarge):
 
 
 _NOTHING: Final = Received(None, returned=False)
-_RETURNED: Final = Received(None, returned=True)
 
 
 class _Presence:
@@ -94,8 +92,8 @@ class Roster:
         self._owned: dict[int, dict[int, None]] = {}
         """The clients of each session that has any, in the order they came."""
         self._own: dict[int, int | None] = {}
-        """The client that each session is, of the sessions that spoke: what it opened with, or else the first it came to
-        own. A session may own the other tabs of its browser too, and told of their removal it would pass that on."""
+        """The client that each session is, of the sessions that spoke: the first it came to own, None before. A session may
+        own other tabs of its browser too, but told of their removal it would believe it, and pass it on."""
         self._bytes = 0
         self._lane = Lane(renewal_interval_s=limits.renewal_interval_s, removals_max=limits.entries_max)
         self._echoes = Echoes()
@@ -130,6 +128,8 @@ class Roster:
             return _NOTHING
         entries = parse_awareness(update, self._limits, self._present)
         accepted: list[Entry] = []
+        own = self._own.get(session)
+        returned = False
         for entry in entries:
             here = self._present.get(entry.client)
             known = here.clock if here is not None else self._buried.get(entry.client, 0)
@@ -138,14 +138,22 @@ class Roster:
             leaves = entry.state is None and here is not None and here.session == session
             if entry.clock > known or (entry.clock == known and leaves):
                 accepted.append(entry)
+                if own is None and entry.state is not None:
+                    own, returned = entry.client, known > 0
         if accepted:
             self._check_limits(session, accepted)
-        received = self._open(session, entries) if session not in self._own else _NOTHING
+        nudge = None
+        if session not in self._own and len(entries) == 1 and entries[0].state is not None:
+            client, clock, _ = entries[0]
+            nudge = self._nudge(client, clock)
+            if nudge is None and clock == 0:
+                own = client  # which is to appear: other tabs' states may come by this session first
+        self._own[session] = own
         for entry in accepted:
             self._apply(session, entry, now)
-        if received.nudge is not None and (here := self._present.get(entries[0].client)) is not None:
-            here.nudged = True
-        return received
+            if nudge is not None:
+                self._present[entry.client].nudged = True
+        return _NOTHING if nudge is None and not returned else Received(nudge, returned)
 
     def nudges(self, newcomer: int) -> list[tuple[int, bytes]]:
         """For a client that is back in session `newcomer`: (session, its own client's removal) for all others.
@@ -202,25 +210,20 @@ class Roster:
             self._full = join_entries([here.encoded for here in self._present.values()])
         return self._full
 
-    def _open(self, session: int, entries: list[Entry]) -> Received:
-        """A session's first message, before it is applied: who it is, and whether it was somewhere before."""
-        # More than one entry, or a null, is what one without a state of its own sends back of what it was sent.
-        if len(entries) != 1 or entries[0].state is None:
-            self._own[session] = None
-            return _NOTHING
-        client, clock, _ = entries[0]
-        self._own[session] = client
-        here = self._present.get(client)
-        known = here.clock if here is not None else self._buried.get(client, 0)
+    def _nudge(self, client: int, clock: int) -> bytes | None:
+        """For one who opens with a state of this client, before it is applied."""
+        # One who has no state of its own opens without a word, and the first we hear of it may be its echo of somebody.
+        # It must not be told that this one left. If it was no echo but a client whose last socket died unnoticed, it will
+        # be told with everybody when that is noticed.
+        if client in self._present:
+            return None
+        known = self._buried.get(client, 0)
         if clock > known > 0:
-            return _RETURNED
-        # Not above what others remember of it: it was removed at that clock, or is still here by a socket that died
-        # unnoticed. Or it is new to us with a clock, from a room that was lost: a node that restarted. Nobody remembers
-        # a clock of 0.
+            return None
+        # It was removed at that clock. Or it is new to us with a clock, from a room that was lost: a node that restarted.
+        # A clock of 0 nobody remembers.
         clock = max(clock, known)
-        if clock == 0:
-            return _NOTHING
-        return Received(encode_awareness([Entry(client, clock, None)]), returned=known > 0)
+        return encode_awareness([Entry(client, clock, None)]) if clock else None
 
     def _check_limits(self, session: int, accepted: list[Entry]) -> None:
         owned = self._owned.get(session, {})
@@ -263,8 +266,6 @@ class Roster:
         self._present[client] = _Presence(session, entry, state, now)
         self._present.move_to_end(client)
         self._owned.setdefault(session, {})[client] = None
-        if self._own[session] is None:
-            self._own[session] = client
         self._bytes += len(state)
         self._lane.add(client, kind, now)
         self._full = None

@@ -120,6 +120,8 @@ class Settings(BaseSettings):
     """Least time between two ticks of a busy room; the first edit after a quiet spell never waits. Higher: fewer and fuller frames, less CPU, that much more delay."""
     tick_interval_max_ms: Annotated[float, Field(ge=1, le=10_000)] = 200
     """How far that time stretches by itself while the node is busy. Higher: more load before readers fall behind, but typing arrives in larger pieces."""
+    gather_ms: Annotated[float, Field(ge=0, le=20)] = 4
+    """Least time between two looks at the sockets of a busy node (200 messages a second and more), so that messages are handled together. Higher: less CPU, that much more delay; 0 turns it off."""
     tick_updates_max: Count = 512
     """Updates one tick takes; the rest waits for the next. Higher: one busy room may hold up the others for longer."""
     tick_bytes_max: Bytes = 256 * KIB

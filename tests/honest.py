@@ -1,7 +1,7 @@
 """Two honest people in a room, for tests about somebody who is not: what one types the other must see.
 
-    async with Pair.in_room(node, "room") as pair:
-        await pair.converse()
+async with Pair.in_room(node, "room") as pair:
+    await pair.converse()
 """
 
 import asyncio

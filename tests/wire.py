@@ -220,3 +220,17 @@ def narrow_socket(receive_buffer_bytes: int | None) -> socket.socket:
     else:
         plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return plug
+
+
+def body(message: bytes, start: int = 2) -> bytes:
+    """The byte string that follows the first `start` bytes, which must end the message."""
+    size = shift = 0
+    while True:
+        byte = message[start]
+        size |= (byte & 0x7F) << shift
+        start += 1
+        shift += 7
+        if byte < 0x80:
+            break
+    assert len(message) == start + size
+    return message[start:]

@@ -90,6 +90,8 @@ class Content:
         self.backlog_bytes = 0
         """Bytes offered and not merged yet: the actor stops reading from sockets above a limit (R7)."""
         self._applying: list[int] = []
+        self._merges_from_bytes = 0
+        self._revive_after = 0
         self._offered: deque[_Offered] = deque()
         self._queue: deque[_Queued] = deque()
         self._work: Generator[None, None, None] | None = None
@@ -169,12 +171,22 @@ class Content:
             self._applying = done.owners
             self.document.apply(done.updates)
             if not self.document.is_live and not queue and self._work is None:
-                # An edit cut a surrogate pair; the document went on from bytes and can be a live one again. O(document),
-                # for something nobody does twice, and each join until then would cost as much.
-                self.document.revive()
+                self._revive()
         for ref in done.settled:
             self.waiting.pop(ref, None)
         return done
+
+    def _revive(self) -> None:
+        """An edit cut a surrogate pair; the document went on from bytes and can be a live one again.
+
+        That takes O(document), and so does each join until then. Once for an accident; who keeps doing it finds the room
+        reviving it ever more rarely.
+        """
+        self._merges_from_bytes += 1
+        if self._merges_from_bytes > self._revive_after:
+            self.document.revive()
+            self._merges_from_bytes = 0
+            self._revive_after = self._revive_after * 2 + 8
 
     def owner_at(self, index: int | None) -> int:
         """Who sent the update at that place of the last merge, `STORED` if that is not known."""

@@ -163,7 +163,9 @@ async def overflow(node: Serve, room: str, reader: Watcher, writer: Peer) -> Non
     raise AssertionError("20 MB never filled the outbox")
 
 
-@pytest.mark.xfail(strict=True, reason="the full roster names who is there; removals that were shed are not made up for")
+@pytest.mark.xfail(
+    strict=True, reason="the full roster names who is there; removals that were shed are not made up for"
+)
 async def test_R8_presence_shed_for_a_slow_reader_is_made_up_for(tmp_path: Path) -> None:
     """Somebody comes, somebody moves and somebody leaves while it does not read; then it sees what all others see."""
     with Serve(tmp_path / "data") as node:

@@ -31,10 +31,6 @@ class Room:
         )
         return self.roster.receive(session, update, now)
 
-    def returns(self, session: int, *entries: tuple[int, int, str | None]) -> bool:
-        """Whether that was somebody coming back, for whom the others are to be nudged."""
-        return self.receive(session, *entries).returned
-
     def nudges(self, newcomer: int) -> dict[int, list[Entry]]:
         """What each session is sent for the newcomer."""
         return {session: parse_awareness(update, RosterLimits()) for session, update in self.roster.nudges(newcomer)}
@@ -276,23 +272,33 @@ def test_somebody_elses_late_echo_is_not_answered() -> None:
 
 
 def test_P5_two_sockets_of_one_person_while_the_old_one_half_lives() -> None:
-    """Its browser knows that the old one is dead, we don't yet."""
+    """Its browser knows that the old one is dead. When we do, it is told with everybody, and raises its clock."""
     room = Room()
     room.says(ANN, (1, 7, "{}"))
     room.told()
-    assert room.says(BOB, (1, 7, "{}")) == [Entry(1, 7, None)]
-    assert (room.owners(), room.told()) == ({1: ANN}, [])
-    room.says(BOB, (1, 8, "{}"))
-    assert (room.owners(), room.told()) == ({1: BOB}, [(1, 8, "{}")])
+    assert room.receive(BOB, (1, 7, "{}")) == Received(None, returned=False)
+    assert room.owners() == {1: ANN}
     room.roster.leave(ANN, 0.0)
-    assert (room.owners(), room.told()) == ({1: BOB}, [])
+    assert room.told() == [(1, 7, None)]
+    assert room.receive(BOB, (1, 8, "{}")) == Received(None, returned=True)
+    assert room.owners() == {1: BOB}
+
+
+def test_P5_one_who_moves_on_its_new_socket_is_back_whatever_the_old_one_does() -> None:
+    room = Room()
+    room.says(ANN, (1, 7, "{}"))
+    room.says(BOB, (1, 7, "{}"))
+    assert room.receive(BOB, (1, 8, '{"x":1}')) == Received(None, returned=True)
+    assert room.receive(BOB, (1, 9, '{"x":2}')) == Received(None, returned=False)
+    room.roster.leave(ANN, 0.0)
+    assert room.owners() == {1: BOB}
 
 
 def test_P5_one_who_comes_with_a_clock_may_be_known_from_before_a_restart() -> None:
     room = Room()
     assert room.receive(ANN, (1, 7, "{}")) == Received(encode_awareness([Entry(1, 7, None)]), returned=False)
     assert room.told() == [(1, 7, "{}")], "shown at once to those who don't remember it"
-    assert room.says(ANN, (1, 8, "{}")) == []
+    assert room.receive(ANN, (1, 8, "{}")) == Received(None, returned=False)
     assert room.told() == [(1, 8, "{}")]
 
 
@@ -315,32 +321,41 @@ def test_P5_an_answer_to_a_nudge_is_not_gathered_and_the_next_renewal_is() -> No
     assert room.roster.next_take() == 22.0
 
 
-@pytest.mark.parametrize(
-    ("clock", "nudged"), [(0, True), (6, True), (7, True), (8, False)], ids=["anew", "below", "same", "raised"]
-)
-@pytest.mark.parametrize("gone", [True, False], ids=["removed", "half-alive"])
-def test_P5_who_was_here_before_returns(gone: bool, clock: int, nudged: bool) -> None:
-    room = Room()
-    room.says(ANN, (1, 7, "{}"))
-    if gone:
-        room.roster.leave(ANN, 0.0)
-    received = room.receive(BOB, (1, clock, "{}"))
-    assert received == Received(encode_awareness([Entry(1, 7, None)]) if nudged else None, returned=True)
-
-
-def test_only_the_first_message_of_a_session_is_a_return() -> None:
-    """Later ones at a known clock are echoes and relays, or a client that doesn't answer: no nudge comes of any."""
+@pytest.mark.parametrize("clock", [0, 6, 7])
+def test_P5_who_was_here_before_is_back_with_its_answer(clock: int) -> None:
     room = Room()
     room.says(ANN, (1, 7, "{}"))
     room.roster.leave(ANN, 0.0)
-    assert room.returns(BOB, (1, 7, "{}"))
+    assert room.receive(BOB, (1, clock, "{}")) == Received(encode_awareness([Entry(1, 7, None)]), returned=False)
+    assert room.receive(BOB, (1, 8, "{}")) == Received(None, returned=True)
+    assert room.receive(BOB, (1, 9, "{}")) == Received(None, returned=False)
+
+
+def test_P5_who_moved_while_it_was_away_needs_no_nudge() -> None:
+    room = Room()
+    room.says(ANN, (1, 7, "{}"))
+    room.roster.leave(ANN, 0.0)
+    assert room.receive(BOB, (1, 8, "{}")) == Received(None, returned=True)
+    room.roster.leave(BOB, 0.0)
+    room.says(CAT, (1, 8, None))  # hidden while it opens, then not
+    assert room.receive(CAT, (1, 9, "{}")) == Received(None, returned=True)
+
+
+def test_only_the_first_message_of_a_session_is_nudged() -> None:
+    """Later ones at a known clock are echoes and relays, or a client that doesn't answer."""
+    room = Room()
+    room.says(ANN, (1, 7, "{}"))
+    room.roster.leave(ANN, 0.0)
+    assert room.says(BOB, (1, 7, "{}")) == [Entry(1, 7, None)]
     for _ in range(3):
         assert room.receive(BOB, (1, 7, "{}")) == Received(None, returned=False)
     room.says(CAT, (3, 0, "{}"))
     assert room.receive(CAT, (1, 7, "{}")) == Received(None, returned=False)
-    # A tab tells of another tab that has no socket yet.
+    # A tab tells of other tabs: one that has no socket yet, one that is here.
     assert room.receive(CAT, (4, 5, "{}")) == Received(None, returned=False)
-    assert room.owners() == {4: CAT}
+    room.says(ANN, (5, 1, "{}"))
+    assert room.receive(CAT, (5, 2, "{}")) == Received(None, returned=False)
+    assert room.owners() == {4: CAT, 5: CAT}
 
 
 @pytest.mark.parametrize(
@@ -348,12 +363,13 @@ def test_only_the_first_message_of_a_session_is_a_return() -> None:
     [
         [],
         [(1, 7, None)],
+        [(1, 7, "{}")],
         [(1, 7, "{}"), (2, 4, "{}")],
         [(1, 7, "{}"), (2, 4, "{}"), (5, 1, None)],
         [(2, 4, "{}"), (9, 1, None)],
     ],
 )
-def test_one_without_a_state_is_sent_nobodys_removal(echo: list[tuple[int, int, str | None]]) -> None:
+def test_one_without_a_state_is_not_taken_for_whom_it_echoes(echo: list[tuple[int, int, str | None]]) -> None:
     """It opens without a word, so that the first we hear of it is its echo of those we told it about."""
     room = Room()
     room.says(ANN, (1, 7, "{}"))
@@ -361,13 +377,14 @@ def test_one_without_a_state_is_sent_nobodys_removal(echo: list[tuple[int, int, 
     room.roster.leave(BOB, 0.0)
     assert room.receive(CAT, *echo) == Received(None, returned=False)
     assert CAT not in room.nudges(99)
+    assert room.receive(CAT, (3, 2, "{}")) == Received(None, returned=False)
+    assert room.nudges(99) == {ANN: [Entry(1, 7, None)], CAT: [Entry(3, 2, None)]}
 
 
 def test_P5_the_others_are_nudged_each_for_itself() -> None:
     room = Room()
     room.says(ANN, (1, 7, "{}"))
     room.says(BOB, (2, 4, "{}"))
-    room.says(CAT, (1, 7, "{}"), (2, 4, "{}"))
     room.says(CAT, (3, 1, "{}"))
     room.says(44, (4, 0, "{}"))
     assert room.nudges(ANN) == {BOB: [Entry(2, 4, None)], CAT: [Entry(3, 1, None)]}
@@ -381,9 +398,10 @@ def test_P5_the_others_are_nudged_each_for_itself() -> None:
 def test_tabs_that_relay_each_other_are_nudged_for_themselves_alone() -> None:
     """Of another tab's removal a tab would be convinced, and pass it on as that tab's owner."""
     room = Room()
-    room.says(ANN, (1, 1, "{}"))
+    room.says(ANN, (1, 0, "{}"))
     room.says(BOB, (2, 1, "{}"))
-    room.says(ANN, (2, 2, "{}"))
+    room.says(ANN, (2, 2, "{}"))  # before it shows itself
+    room.says(ANN, (1, 1, "{}"))
     assert room.owners() == {1: ANN, 2: ANN}
     assert room.nudges(CAT) == {ANN: [Entry(1, 1, None)], BOB: [Entry(2, 2, None)]}
     room.says(BOB, (2, 3, "{}"))

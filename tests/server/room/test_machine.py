@@ -428,7 +428,7 @@ def crowd(count: int) -> World:
 
 
 def loses_its_socket(world: World, session: int) -> None:
-    """It is noticed, and the client of the same number comes back in session + 1000."""
+    """It is noticed; the client of the same number comes back in session + 1000, is nudged alone, and answers."""
     world.handle(i.SessionLeft(session))
     world.peers.pop(session)
     world.settle(0.1)
@@ -436,6 +436,8 @@ def loses_its_socket(world: World, session: int) -> None:
     for peer in world.peers.values():
         peer.received.clear()
     world.handle(i.AwarenessReceived(session + 1000, state(session, 3)))
+    assert nudged(world) == {session + 1000: {session: None}}
+    world.handle(i.AwarenessReceived(session + 1000, state(session, 4)))
 
 
 def nudged(world: World) -> dict[int, dict[int, bytes | None]]:
@@ -446,9 +448,9 @@ def nudged(world: World) -> dict[int, dict[int, bytes | None]]:
 def test_P5_when_one_returns_the_others_are_nudged_and_what_they_answer_is_told_at_once() -> None:
     world = crowd(3)
     loses_its_socket(world, 1)
-    assert nudged(world) == {1001: {1: None}, 2: {2: None}, 3: {3: None}}
-    for session, client in ((2, 2), (3, 3), (1001, 1)):
-        world.handle(i.AwarenessReceived(session, state(client, 4)))
+    assert nudged(world) == {2: {2: None}, 3: {3: None}}
+    for session in (2, 3):
+        world.handle(i.AwarenessReceived(session, state(session, 4)))
     assert nudged(world) == {}, "an answer is answered by nobody"
     world.settle(0.1)
     told = dict.fromkeys((1, 2, 3), b'{"name":"Ann"}')
@@ -459,24 +461,23 @@ def test_P5_when_one_returns_the_others_are_nudged_and_what_they_answer_is_told_
 
 def test_P5_the_others_are_nudged_at_most_once_an_interval() -> None:
     world = crowd(5)
-    began = world.now
     loses_its_socket(world, 1)
-    assert set(nudged(world)) == {1001, 2, 3, 4, 5}
+    began = world.now
+    assert set(nudged(world)) == {2, 3, 4, 5}
     for session in (2, 3):
         loses_its_socket(world, session)
-        assert nudged(world) == {session + 1000: {session: None}}, "its own nudge waits for nothing"
+        assert nudged(world) == {}
     assert world.now < began + NUDGE_INTERVAL_S
-    world.settle(began + 2 * NUDGE_INTERVAL_S - world.now + 0.1)
+    world.settle(2 * NUDGE_INTERVAL_S + 0.1)
     loses_its_socket(world, 4)
-    assert set(nudged(world)) == {1004, 5}, "and who never answered is not present, so needs none"
+    assert set(nudged(world)) == {1001, 1002, 1003, 5}
 
 
 @pytest.mark.parametrize("many", [False, True])
 def test_P5_in_large_rooms_the_others_are_not_nudged(many: bool) -> None:
-    # The one who returns isn't present yet when it is decided.
-    world = crowd(NUDGED_MAX + 1 + many)
+    world = crowd(NUDGED_MAX + many)
     loses_its_socket(world, 1)
-    assert len(nudged(world)) == (1 if many else NUDGED_MAX + 1)
+    assert len(nudged(world)) == (0 if many else NUDGED_MAX - 1)
 
 
 # ---- R8: slow readers
