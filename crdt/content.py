@@ -98,6 +98,22 @@ def long_uint(data: bytes, pos: int) -> tuple[int, int]:
     Stricter than `Reader`: yrs reads fewer over-long forms than lib0, and no encoder writes any.
     Raises `Malformed`; IndexError when the data ends early.
     """
+    # The lengths that are common, spelled out: clocks of two and three bytes, client ids of five (32 random bits).
+    if len(data) < pos + 5:
+        return _any_uint(data, pos)
+    one, two = data[pos], data[pos + 1]
+    if 0 < two < 0x80 <= one:
+        return one & 0x7F | two << 7, pos + 2
+    three = data[pos + 2]
+    if 0 < three < 0x80 <= min(one, two):
+        return one & 0x7F | (two & 0x7F) << 7 | three << 14, pos + 3
+    four, five = data[pos + 3], data[pos + 4]
+    if 0 < five < 0x80 <= min(one, two, three, four):
+        return one & 0x7F | (two & 0x7F) << 7 | (three & 0x7F) << 14 | (four & 0x7F) << 21 | five << 28, pos + 5
+    return _any_uint(data, pos)
+
+
+def _any_uint(data: bytes, pos: int) -> tuple[int, int]:
     value = 0
     shift = 0
     while True:

@@ -214,7 +214,7 @@ class Roster:
         """For one who opens with a state of this client, before it is applied."""
         # One who has no state of its own opens without a word, and the first we hear of it may be its echo of somebody.
         # It must not be told that this one left. If it was no echo but a client whose last socket died unnoticed, it will
-        # be told with everybody when that is noticed.
+        # be told with everybody when that is noticed, and is known to be back when it raises its clock.
         if client in self._present:
             return None
         known = self._buried.get(client, 0)

@@ -133,6 +133,8 @@ class Actor:
         self._inbox_bytes_max = inbox_bytes_max
         self._paused: dict[int, None] = {}
         self._full: list[tuple[int, Fill]] = []
+        self._routes_for: tuple[int, ...] = ()
+        self._routes: list[tuple[Callable[[Message], WireFrame], list[tuple[int, Callable[[WireFrame], Fill]]]]] = []
         self._budget = budget
         self._quarantine_s = quarantine_s
         self._telemetry = telemetry
@@ -363,25 +365,32 @@ class Actor:
                 self._restart(poisoned=effect.poisoned)
 
     def _broadcast(self, effect: Broadcast) -> None:
-        peers = self.peers
-        frames: dict[object, WireFrame] = {}
-        skip = effect.skip
+        if effect.to is not self._routes_for:
+            self._plan_routes(effect.to)
         sent = 0
-        for session in effect.to:
-            if session == skip:
-                continue
-            peer = peers.get(session)
-            if peer is None:
-                continue
-            frame = frames.get(peer.framing)
-            if frame is None:
-                frame = frames[peer.framing] = peer.encode(effect.message)
-            fill = peer.send(frame)
-            sent += 1
-            if fill:
-                self._full.append((session, fill))
+        skip = effect.skip
+        for encode, readers in self._routes:
+            frame = encode(effect.message)
+            for session, send in readers:
+                if session != skip:
+                    sent += 1
+                    fill = send(frame)
+                    if fill:
+                        self._full.append((session, fill))
         self._telemetry.frames_out += sent
         self._telemetry.bytes_out += sent * len(effect.message.update)
+
+    def _plan_routes(self, to: tuple[int, ...]) -> None:
+        """Whom a list of recipients means, by protocol. The room makes a new list whenever it changes."""
+        by_framing: dict[
+            object, tuple[Callable[[Message], WireFrame], list[tuple[int, Callable[[WireFrame], Fill]]]]
+        ] = {}
+        for session in to:
+            peer = self.peers.get(session)
+            if peer is not None:
+                by_framing.setdefault(peer.framing, (peer.encode, []))[1].append((session, peer.send))
+        self._routes = list(by_framing.values())
+        self._routes_for = to
 
     def _append(self, row: Row) -> None:
         try:

@@ -83,19 +83,27 @@ class Wire:
         where = urlsplit(url)
         plug = narrow_socket(receive_buffer_bytes)
         async with asyncio.timeout(within_s):
-            await asyncio.get_running_loop().sock_connect(plug, (where.hostname, where.port))
-            # The stream's own buffer is the least that asyncio reads ahead: what is not asked for stays in the kernel.
-            reader, writer = await asyncio.open_connection(sock=plug, limit=READ_BYTES)
+            try:
+                await asyncio.get_running_loop().sock_connect(plug, (where.hostname, where.port))
+                # The stream's own buffer is the least that asyncio reads ahead: what is not asked for stays in the kernel.
+                reader, writer = await asyncio.open_connection(sock=plug, limit=READ_BYTES)
+            except BaseException:
+                plug.close()
+                raise
             protocol = ClientProtocol(
                 parse_uri(url), subprotocols=[Subprotocol(name) for name in subprotocols] or None, max_size=None
             )
-            protocol.send_request(protocol.connect())
-            writer.write(b"".join(protocol.data_to_send()))
             wire = cls(protocol, reader, writer)
-            while protocol.state is State.CONNECTING:
-                await wire._read_some()
-                if protocol.handshake_exc is not None:
-                    raise protocol.handshake_exc
+            try:
+                protocol.send_request(protocol.connect())
+                await wire.write(b"".join(protocol.data_to_send()))
+                while protocol.state is State.CONNECTING:
+                    await wire._read_some()
+                    if protocol.handshake_exc is not None:
+                        raise protocol.handshake_exc
+            except BaseException:
+                await wire.cut()
+                raise
         return wire
 
     async def __aenter__(self) -> Self:

@@ -116,16 +116,15 @@ class Content:
     def offer(self, update: bytes, *, owner: int, author: str, ref: int, answers_step1: bool) -> Refusal | None:
         """Take an update in. Returns at once with a refusal if the gate refuses; large ones are refused by `work`."""
         self.backlog_bytes += len(update)
-        offered = _Offered(owner, author, ref, update, answers_step1)
         if not self.loaded or self._work is not None or len(update) >= LARGE_UPDATE_BYTES or self.read_only is not None:
-            self._offered.append(offered)
+            self._offered.append(_Offered(owner, author, ref, update, answers_step1))
             if self.loaded and self._work is None:
                 self._work = self._gating()
             return None
         try:
             if self.bytes + len(update) > self._limits.document_bytes_max:
                 self._check_size(len(update))
-            self._admitted(offered, self.gate.admit(update, ref=ref, owner=owner))
+            self._admitted(owner, author, ref, update, self.gate.admit(update, ref=ref, owner=owner))
         except RemoteError as error:
             self.backlog_bytes -= len(update)
             return Refusal(owner, ref, error)
@@ -147,6 +146,15 @@ class Content:
         Raises `DocumentBroken` (`owner_at` its index knows the offender): the content must then be thrown away.
         """
         done = Merge()
+        if len(self._queue) == 1 and len(self._queue[0].updates) == 1:
+            # One edit since the last tick: what follows does the same for many.
+            (queued,) = self._queue
+            self._queue.clear()
+            done.updates.append(queued.updates[0])
+            done.owners.append(queued.owners[0])
+            self._finish(queued, done)
+            self._apply(done)
+            return done
         limits = self._limits
         room = limits.tick_bytes_max
         queue = self._queue
@@ -163,18 +171,25 @@ class Content:
             if queued.next < len(queued.updates):
                 break
             queue.popleft()
-            done.settled.extend(queued.settled)
-            if queued.entry is not None:
-                done.entries.append(queued.entry)
-                self.backlog_bytes -= len(queued.entry.update)
+            self._finish(queued, done)
+        self._apply(done)
+        return done
+
+    def _finish(self, queued: _Queued, done: Merge) -> None:
+        done.settled.extend(queued.settled)
+        if queued.entry is not None:
+            done.entries.append(queued.entry)
+            self.backlog_bytes -= len(queued.entry.update)
+
+    def _apply(self, done: Merge) -> None:
         if done.updates:
             self._applying = done.owners
             self.document.apply(done.updates)
-            if not self.document.is_live and not queue and self._work is None:
+            if not self.document.is_live and not self._queue and self._work is None:
                 self._revive()
-        for ref in done.settled:
-            self.waiting.pop(ref, None)
-        return done
+        if self.waiting:
+            for ref in done.settled:
+                self.waiting.pop(ref, None)
 
     def _revive(self) -> None:
         """An edit cut a surrogate pair; the document went on from bytes and can be a live one again.
@@ -196,16 +211,16 @@ class Content:
         """Something `owner` sent is still held for a gap."""
         return owner in self.waiting.values()
 
-    def _admitted(self, offered: _Offered, admission: Admission) -> None:
-        for ref, error in admission.refused:
-            self._refusals.append(Refusal(self.waiting.pop(ref, offered.owner), ref, error))
+    def _admitted(self, owner: int, author: str, ref: int, update: bytes, admission: Admission) -> None:
+        for late, error in admission.refused:
+            self._refusals.append(Refusal(self.waiting.pop(late, owner), late, error))
         if admission.waiting:
-            self.waiting[offered.ref] = offered.owner
-        entry = Entry(offered.author, offered.update) if admission.journal else None
+            self.waiting[ref] = owner
+        entry = Entry(author, update) if admission.journal else None
         if entry is None:
-            self.backlog_bytes -= len(offered.update)
+            self.backlog_bytes -= len(update)
         else:
-            self.bytes += len(offered.update)
+            self.bytes += len(update)
         self._queue.append(_Queued(admission.updates, admission.owners, admission.settled, entry))
 
     def _check_size(self, more: int) -> None:
@@ -225,7 +240,7 @@ class Content:
                     if self.bytes + len(offered.update) > self._limits.document_bytes_max:
                         self._check_size(len(offered.update))
                     admission = yield from self.gate.admit_steps(offered.update, ref=offered.ref, owner=offered.owner)
-                    self._admitted(offered, admission)
+                    self._admitted(offered.owner, offered.author, offered.ref, offered.update, admission)
             except RemoteError as error:
                 self.backlog_bytes -= len(offered.update)
                 asked_for = offered.answers_step1 and error is self.read_only
@@ -239,7 +254,8 @@ class Content:
         if self._adds(parsed):
             assert self.read_only is not None
             raise self.read_only
-        self._admitted(offered, Admission(settled=(offered.ref,)))
+        nothing_new = Admission(settled=(offered.ref,))
+        self._admitted(offered.owner, offered.author, offered.ref, offered.update, nothing_new)
 
     def _adds(self, parsed: ParsedUpdate) -> bool:
         clocks, deletions = self.gate.clocks, self.gate.deletions

@@ -1,4 +1,6 @@
-"""What can happen to a room. One frozen value per event, past tense; `Room.handle` takes them, a trace records them.
+"""What can happen to a room. One value per event, past tense; `Room.handle` takes them, a trace records them.
+
+Nobody changes one; the two that come with each edit are not frozen, because making a frozen one takes three times as long.
 
 Sessions are named by an integer that is unique within a run of the node. Frames are already unwrapped: the same inputs
 come from every wire protocol.
@@ -33,7 +35,7 @@ class StateVectorReceived:
     state_vector: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UpdateReceived:
     """A document frame: an update, or a step 2 (`answers_step1`). Each counts as one in the saved signal (R4)."""
 
@@ -94,7 +96,7 @@ class Loaded:
     stored: StoredRoom
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Committed:
     """All rows up to and including `seq` are on disk (fsync done)."""
 

@@ -1,6 +1,6 @@
 """What a room asks its journal to keep, and what it gets back when it opens.
 
-Values only: `server.room.machine` makes rows, `server.store` writes and reads them, the simulator does both in memory.
+Values, not frozen where each edit makes one (see `server.room.effects`): `server.room.machine` makes rows, `server.store` writes and reads them, the simulator does both in memory.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ FIRST_GENERATION = 1
 """The generation of a room that was never deleted, restored or reset (R12)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
     """One accepted raw update, byte for byte as its sender sent it (R2), and who sent it."""
 
@@ -19,7 +19,7 @@ class Entry:
     update: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Row:
     """One tick's accepted updates: the unit of the journal. `seq` rises by one from 1 within (key, generation)."""
 

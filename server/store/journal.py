@@ -62,7 +62,7 @@ class JournalCounts:
     compactions: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Pending:
     row: Row
     done: Done

@@ -210,7 +210,8 @@ def steps_of(words: str) -> st.SearchStrategy[list[tuple[str, int, bool]]]:
 
 MOVES = "connect set set renew leave drop up up up down down take take silence restart"
 STEPS = steps_of(f"{MOVES} set null")
-SHOWN = steps_of(f"{MOVES} connect tell")
+SHOWN = steps_of(f"{MOVES} connect")
+RELAYED = steps_of(f"{MOVES} connect tell tell")
 
 
 def run(world: World, steps: list[tuple[str, int, bool]]) -> None:
@@ -280,6 +281,28 @@ def test_P5_everybody_sees_everybody_at_once(count: int, met: bool, steps: list[
     assert {client: state for client, _, state in world.roster.present} == truth
     for browser in world.browsers:
         assert browser.states == truth, f"browser {browser.client} ends elsewhere"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(2, 5), RELAYED)
+def test_tabs_that_relay_each_other_end_at_the_truth_too(count: int, steps: list[tuple[str, int, bool]]) -> None:
+    """One that another tab owns is not known to be back before it moves, or all renew."""
+    world = World(count)
+    for browser in world.browsers:
+        browser.set(b'{"name":"%d"}' % browser.client)
+        world.connect(browser)
+    run(world, steps)
+    for browser in world.browsers:
+        world.connect(browser)
+    world.settle(at_once=True)
+    assert {client: state for client, _, state in world.roster.present} == world.truth()
+    for browser in world.browsers:
+        assert browser.state is not None
+        browser.set(browser.state)
+    world.settle()
+    assert [client for client, _, _ in world.roster.present] == [browser.client for browser in world.browsers]
+    for browser in world.browsers:
+        assert browser.states == world.truth(), f"browser {browser.client} ends elsewhere"
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["noticed", "not noticed"])
