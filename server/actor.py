@@ -18,6 +18,7 @@ from server.outbox import Fill, WireFrame
 from server.pace import Pace
 from server.room.effects import Broadcast, Close, Effect, Fail, Journal, Load, Message, Send
 from server.room.inputs import (
+    AwarenessReceived,
     CommitFailed,
     Committed,
     FrameRefused,
@@ -30,6 +31,7 @@ from server.room.inputs import (
     Restarted,
     SessionJoined,
     SessionLeft,
+    StateVectorReceived,
     UpdateReceived,
 )
 from server.room.key import RoomKey
@@ -50,6 +52,19 @@ OPENING: Final = frozenset(("loading", "rebuilding"))
 
 LOAD_RETRY_S: Final = 1.0
 """Between two attempts to read a room while the disk fails."""
+
+
+INPUT_BYTES: Final = 200
+"""What an input weighs beside its bytes: objects and its place in the inbox. A flood of empty ones is a flood too (R7)."""
+
+
+def _weight(event: Input) -> int:
+    match event:
+        case UpdateReceived() | AwarenessReceived():
+            return INPUT_BYTES + len(event.update)
+        case StateVectorReceived():
+            return INPUT_BYTES + len(event.state_vector)
+    return INPUT_BYTES
 
 
 class Peer(Protocol):
@@ -180,10 +195,11 @@ class Actor:
             self._take_now(event)
             return
         self._inbox.append(event)
-        if type(event) is UpdateReceived:
-            self._inbox_bytes += len(event.update)
-            if self._inbox_bytes + self.room.content.backlog_bytes > self._inbox_bytes_max:
-                self._pause(event.session)
+        self._inbox_bytes += _weight(event)
+        if self._inbox_bytes + self.room.content.backlog_bytes > self._inbox_bytes_max:
+            session = getattr(event, "session", None)
+            if session is not None:
+                self._pause(session)
         self._wake()
 
     def journal_changed(self, *, available: bool) -> None:
@@ -273,8 +289,7 @@ class Actor:
         inbox = self._inbox
         for _ in range(min(len(inbox), INPUTS_PER_TURN)):
             event = inbox.popleft()
-            if type(event) is UpdateReceived:
-                self._inbox_bytes -= len(event.update)
+            self._inbox_bytes -= _weight(event)
             self._handle(event, now)
         self._tick(now)
         if self._paused and self._inbox_bytes + self.room.content.backlog_bytes < self._inbox_bytes_max // 2:
@@ -297,7 +312,9 @@ class Actor:
             session = getattr(event, "session", None)
             if session is not None:
                 # Whoever sent what our code can't bear must not be able to send it again to the rebuilt room.
-                self._inbox.appendleft(FrameRefused(session, CloseCode.INTERNAL_ERROR, "internal error"))
+                refused = FrameRefused(session, CloseCode.INTERNAL_ERROR, "internal error")
+                self._inbox.appendleft(refused)
+                self._inbox_bytes += _weight(refused)
             self._machine_failed(event, now, error)
             return True
         if self._recorder is not None:

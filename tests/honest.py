@@ -40,13 +40,16 @@ class Pair:
     async def converse(self) -> None:
         """An edit each way, both seen; nobody's connection was closed."""
         for writer, reader in ((self.ann, self.bob), (self.bob, self.ann)):
-            token = f"<{next(self._numbers)}>"
-            asked = time.perf_counter()
-            await writer.edit(lambda text, token=token: text.insert(0, token))  # type: ignore[misc]
-            await reader.wait(f"{token} is seen", lambda token=token: token in head(reader), within_s=SEEN_WITHIN_S)  # type: ignore[misc]
-            self.slowest_s = max(self.slowest_s, time.perf_counter() - asked)
+            await self._say(writer, reader)
         assert self.ann.closed is None
         assert self.bob.closed is None
+
+    async def _say(self, writer: Peer, reader: Peer) -> None:
+        token = f"<{next(self._numbers)}>"
+        asked = time.perf_counter()
+        await writer.edit(lambda text: text.insert(0, token))
+        await reader.wait(f"{token} is seen", lambda: token in head(reader), within_s=SEEN_WITHIN_S)
+        self.slowest_s = max(self.slowest_s, time.perf_counter() - asked)
 
     @asynccontextmanager
     async def conversing(self, pause_s: float = 0.005) -> AsyncIterator[None]:

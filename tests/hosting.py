@@ -75,7 +75,7 @@ async def serving(app: Any, *, ws: Any = DirectWebSocket, max_size: int = 1 << 2
         server = _Server(config)
         task = asyncio.create_task(server.serve(sockets=[plug]))
         try:
-            while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
+            while not server.started:
                 assert not task.done()
                 await asyncio.sleep(0.005)
             yield f"ws://127.0.0.1:{plug.getsockname()[1]}/ws"

@@ -284,6 +284,22 @@ def written_offline(size: int, *, chunk: int) -> "Doc[Text]":
     return doc
 
 
+async def bring_home(node: Serve, room: str, update: bytes) -> None:
+    """A step 2, until it is saved."""
+    async with await Wire.open(node.ws_url, room, query="saved=1") as ann:
+        await ann.read_message(b"\x00\x00")
+        await ann.send(step2(update))
+        while await ann.read_message(b"\x74\x00", within_s=60) != b"\x74\x00\x01":
+            pass
+
+
+async def fetch(node: Serve, room: str) -> bytes:
+    """What a newcomer is sent."""
+    async with await Wire.open(node.ws_url, room) as bob:
+        await bob.send(step1(b"\x00"))
+        return await bob.read_message(b"\x00\x01", within_s=60)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "chunk"), [(20_000_000, 20_000), (4_000_000, 40)], ids=["20 MB pasted", "100,000 lines typed"]
@@ -299,15 +315,9 @@ async def test_R17_large_offline_work_comes_home_and_nobody_next_door_waits(node
             await metrics(node)
             # Bare sockets: applying so much to a document of its own would hold up this process, not the server.
             async with LoopProbe(node) as taking, other.conversing():
-                async with await Wire.open(node.ws_url, room, query="saved=1") as ann:
-                    await ann.read_message(b"\x00\x00")
-                    await ann.send(step2(update))
-                    while await ann.read_message(b"\x74\x00", within_s=60) != b"\x74\x00\x01":
-                        pass
+                await bring_home(node, room, update)
             async with LoopProbe(node) as serving, other.conversing():
-                async with await Wire.open(node.ws_url, room) as bob:
-                    await bob.send(step1(b"\x00"))
-                    served = await bob.read_message(b"\x00\x01", within_s=60)
+                served = await fetch(node, room)
             lag_s = (await metrics(node))["tutti_loop_lag_max_seconds"]
         assert len(served) >= size
         if max(taking.stall_s, serving.stall_s, lag_s) <= STALL_MAX_S:

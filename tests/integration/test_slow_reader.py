@@ -108,6 +108,14 @@ async def typing_crowd(node: Serve, room: str) -> AsyncIterator[list[Peer]]:
         await asyncio.gather(*tasks)
 
 
+async def wait_head(peer: Peer, head: str) -> None:
+    await peer.wait(f"its text begins with {head!r}", lambda: str(peer.text).startswith(head), within_s=20)
+
+
+async def wait_same(peer: Peer, other: Peer) -> None:
+    await peer.wait("the same text", lambda: str(peer.text) == str(other.text), within_s=20)
+
+
 async def test_K3_a_reader_that_stops_costs_bounded_bytes_and_catches_up_on_the_same_socket(tmp_path: Path) -> None:
     """Bound: `outbox_bytes_max` (1 MiB) and the last frame over it for each such reader, 64 KiB in its transport, and what
     10,000 edits leave in the gate and the allocator (15 to 20 MB, the same without slow readers): 28 MiB in all. Without
@@ -129,22 +137,19 @@ async def test_K3_a_reader_that_stops_costs_bounded_bytes_and_catches_up_on_the_
                     after = await metrics(node)
         assert rss.growth_bytes < 28 * MIB
         assert after["tutti_outbox_overflows_total"] - before["tutti_outbox_overflows_total"] == len(readers)
-        last = await peers[0].edit(lambda text: text.insert(0, "the end"))
-        assert last
+        await peers[0].edit(lambda text: text.insert(0, "the end"))
         for reader in readers:
             frames = reader.received[0]
             reader.read_on()
-            await reader.wait(
-                "the reader has it all", lambda reader=reader: str(reader.text).startswith("the end"), within_s=20
-            )
+            await wait_head(reader, "the end")
             assert reader.received[0] - frames < after["tutti_ticks_total"] - before["tutti_ticks_total"]
         for peer in (*peers, *readers):
-            await peer.wait("the same text", lambda peer=peer: str(peer.text) == str(peers[0].text), within_s=20)
+            await wait_same(peer, peers[0])
             assert peer.closed is None
         # From here on they are readers like any other.
         await peers[1].edit(lambda text: text.insert(0, "once more"))
         for reader in readers:
-            await reader.wait("live again", lambda reader=reader: str(reader.text).startswith("once more"))
+            await wait_head(reader, "once more")
         for peer in (*peers, *readers):
             await peer.leave()
         assert node.stop() == 0

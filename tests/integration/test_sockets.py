@@ -19,6 +19,7 @@ from server.transport import DirectWebSocket
 from tests.hosting import Hosted
 from tests.offences import MALLORY, awareness, presence, section, step1, step2, text_block, uint, update, whole
 from tests.peer import Peer
+from tests.server.acting import until
 from tests.serving import Serve
 from tests.vitals import metrics
 from tests.wire import Wire, body, frame
@@ -431,10 +432,10 @@ async def test_D2_the_count_rises_to_what_was_sent(node: Hosted) -> None:
         await ann.send(step2(edits.doc.get_update()))  # the answer to the greeting counts as well
         for number in range(300):
             await ann.send(update(edits.type(f"{number} ")))
-        counts = []
+        counts: list[int] = []
         while not counts or counts[-1] < 301:
             message = await ann.read_message(SAVED)
-            counts.append(message[2] | 0 if message[2] < 0x80 else message[2] & 0x7F | message[3] << 7)
+            counts.append(message[2] if message[2] < 0x80 else message[2] & 0x7F | message[3] << 7)
         assert counts == sorted(set(counts)), "it only rises"
         assert counts[-1] == 301
         await ann.send(presence(1, 1, b"{}"))
@@ -489,17 +490,20 @@ async def test_K1_silence_is_broken_before_a_provider_gives_up(node: Hosted, tmp
 
 
 async def test_K2_one_that_does_not_answer_pings_is_dropped(tmp_path: Path) -> None:
-    async with Hosted(tmp_path, ping_interval_s=1, send_keepalive_s=0.5) as node:
-        async with synced(node, "room") as dead, synced(node, "room") as alive:
-            dead.answers_pings = False
-            reading = asyncio.create_task(alive.read_for(8))
-            close = await dead.wait_closed(within_s=8)
-            assert close.code == 1006, "nobody is there to read a close frame"
-            assert dead.pings >= 1
-            await reading
-            assert alive.pings >= 2
-            assert alive.closed is None
-            assert node.hub.sessions == 1
+    async with (
+        Hosted(tmp_path, ping_interval_s=1, send_keepalive_s=0.5) as node,
+        synced(node, "room") as dead,
+        synced(node, "room") as alive,
+    ):
+        dead.answers_pings = False
+        reading = asyncio.create_task(alive.read_for(8))
+        close = await dead.wait_closed(within_s=8)
+        assert close.code == 1006, "nobody is there to read a close frame"
+        assert dead.pings >= 1
+        await reading
+        assert alive.pings >= 2
+        assert alive.closed is None
+        assert node.hub.sessions == 1
 
 
 async def test_K4_a_sender_that_is_ahead_is_not_read_from_and_loses_nothing(tmp_path: Path) -> None:
@@ -535,36 +539,42 @@ async def test_C1_the_offender_is_closed_and_everybody_else_goes_on(node: Hosted
 
 async def test_C1_nothing_is_taken_from_one_that_is_being_closed(node: Hosted, tmp_path: Path) -> None:
     ws = node._ws
-    async with Hosted(tmp_path / "slow", ws=ws, close_delay_s=0.5) as slow:
-        async with synced(slow, "room") as mallory, synced(slow, "room") as bob:
-            started = time.monotonic()
-            await mallory.send(b"")
-            await asyncio.sleep(0.1)
-            await mallory.send(update(Editor(1).type("too late")))
-            assert (await mallory.wait_closed()).code == 4400
-            assert time.monotonic() - started >= 0.5, "a client that comes back at once is kept waiting"
-            await nothing_more(bob, UPDATE)
+    async with (
+        Hosted(tmp_path / "slow", ws=ws, close_delay_s=0.5) as slow,
+        synced(slow, "room") as mallory,
+        synced(slow, "room") as bob,
+    ):
+        started = time.monotonic()
+        await mallory.send(b"")
+        await asyncio.sleep(0.1)
+        await mallory.send(update(Editor(1).type("too late")))
+        assert (await mallory.wait_closed()).code == 4400
+        assert time.monotonic() - started >= 0.5, "a client that comes back at once is kept waiting"
+        await nothing_more(bob, UPDATE)
 
 
 async def test_4529_past_a_limit_on_sessions_or_rooms_one_may_come_back(tmp_path: Path) -> None:
-    limits = {"sessions_max": 3, "sessions_per_room_max": 2, "rooms_open_max": 2, "room_idle_evict_s": 0}
+    limits: dict[str, Any] = {
+        "sessions_max": 3,
+        "sessions_per_room_max": 2,
+        "rooms_open_max": 2,
+        "room_idle_evict_s": 0,
+    }
     async with Hosted(tmp_path, close_delay_s=0.05, **limits) as node:
         async with synced(node, "a") as ann, synced(node, "a"):
             async with await Wire.open(node.ws_url, "a") as third:
                 assert (await third.wait_closed()).code == 4529
-            async with synced(node, "b"):
-                async with await Wire.open(node.ws_url, "b") as fourth:
-                    assert (await fourth.wait_closed()).code == 4529
+            async with synced(node, "b"), await Wire.open(node.ws_url, "b") as fourth:
+                assert (await fourth.wait_closed()).code == 4529
             assert ann.closed is None
-        await _until(lambda: not node.hub.rooms)
-        async with synced(node, "b"), synced(node, "c"):
-            async with await Wire.open(node.ws_url, "d") as in_a_third_room:
-                assert (await in_a_third_room.wait_closed()).code == 4529
-        await _until(lambda: node.hub.sessions == 0)
+        await until(lambda: not node.hub.rooms)
+        async with synced(node, "b"), synced(node, "c"), await Wire.open(node.ws_url, "d") as in_a_third_room:
+            assert (await in_a_third_room.wait_closed()).code == 4529
+        await until(lambda: node.hub.sessions == 0)
 
 
 async def test_4413_past_the_size_of_a_document_its_writer_is_closed(tmp_path: Path) -> None:
-    small = {"document_bytes_max": 65_536, "message_bytes_max": 65_536}
+    small: dict[str, Any] = {"document_bytes_max": 65_536, "message_bytes_max": 65_536}
     async with Hosted(tmp_path, close_delay_s=0.05, **small) as node, synced(node, "room") as bob:
         async with synced(node, "room") as ann:
             edits = Editor(1)
@@ -604,9 +614,3 @@ async def test_a_connection_that_asks_for_nothing_is_dropped(tmp_path: Path) -> 
             assert await asyncio.wait_for(reader.read(), 5) == b""
             assert time.monotonic() - started > 0.8
             writer.close()
-
-
-async def _until(holds: Callable[[], bool], *, within_s: float = 5.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not holds():
-            await asyncio.sleep(0.01)

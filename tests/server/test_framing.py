@@ -58,7 +58,12 @@ def test_what_the_reference_server_sends_is_what_ours_would() -> None:
     assert len(frames) > 50
     for frame, meaning in frames:
         payload = bytes.fromhex(meaning["payload"]) if meaning["type"] == "sync" else awareness_body(frame)
-        kinds: dict[str | None, type[Any]] = {"step1": SyncStep1, "step2": SyncStep2, "update": SyncUpdate, None: Awareness}
+        kinds: dict[str | None, type[Any]] = {
+            "step1": SyncStep1,
+            "step2": SyncStep2,
+            "update": SyncUpdate,
+            None: Awareness,
+        }
         message: Message = kinds[meaning.get("sync")](payload)
         assert framing.encode(message) == frame
 

@@ -148,7 +148,7 @@ async def test_everything_goes_out_under_a_strict_policy(folder: Path, path: str
     assert "script-src" not in policy  # that is: as default-src, nothing inline
     assert policy["connect-src"] == "'self' ws: wss:"
     assert policy["style-src"] == "'self'"
-    assert policy["img-src"] == "'self' data:"
+    assert policy["img-src"] == "'self'"
     assert policy["frame-ancestors"] == "'self'"
     assert policy["object-src"] == policy["base-uri"] == "'none'"
     assert headers["x-content-type-options"] == "nosniff"

@@ -15,6 +15,7 @@ from websockets.streams import StreamReader
 
 from server.transport import EXTENSION, PIECE_BYTES, DirectWebSocket, websocket_frame
 from tests.hosting import serving
+from tests.server.acting import until
 from tests.wire import Wire, frame
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -89,12 +90,6 @@ async def host() -> AsyncIterator[Host]:
         yield made
 
 
-async def until(holds: Callable[[], bool], *, within_s: float = 5.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not holds():
-            await asyncio.sleep(0.002)
-
-
 # ---- frames
 
 
@@ -153,7 +148,7 @@ async def test_an_attached_connection_keeps_nothing_of_its_handshake(host: Host)
         other = Host()
         async with serving(other) as other.ws_url, other.joined() as (_, second):
             assert second.connection.queue is connection.queue, "one queue that keeps nothing, for all"
-        connection.queue.put_nowait("whatever")
+        connection.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
         assert connection.queue.empty()
 
 
@@ -178,7 +173,7 @@ async def test_without_attaching_it_is_the_stock_protocol() -> None:
 
     async with serving(echo) as ws_url, await Wire.open(ws_url, "x") as wire:
         large = bytes(100_000)
-        await wire.write(frame(b"one") + frame("zwei".encode(), Opcode.TEXT) + frame(large))
+        await wire.write(frame(b"one") + frame(b"zwei", Opcode.TEXT) + frame(large))
         await wire.write(frame(b"a", fin=False) + frame(b"b", Opcode.CONT, fin=False) + frame(b"c", Opcode.CONT))
         await wire.read_until("all of it", lambda: len(wire.messages) == 4)
         assert wire.messages == [b"one", b"zwei", large, b"abc"]
@@ -212,7 +207,7 @@ async def test_fragments_are_one_message_however_many(host: Host) -> None:
         await wire.write(frame(b">", Opcode.CONT) + frame(b"next"))
         await until(lambda: len(inbox.messages) == 2)
         assert inbox.messages == [b"<" + b"x" * 3000 + b">", b"next"]
-        await wire.write(frame("te".encode(), Opcode.TEXT, fin=False) + frame(b"xt", Opcode.CONT))
+        await wire.write(frame(b"te", Opcode.TEXT, fin=False) + frame(b"xt", Opcode.CONT))
         await until(lambda: inbox.texts == 1)
 
 
@@ -332,7 +327,15 @@ async def test_messages_that_cross_a_close_are_dropped(host: Host) -> None:
         (b"\xf2\x80\x00\x00\x00\x00", 1002),
         (b"\x89\xfe\x00\x7e" + bytes(4 + 126), 1002),
     ],
-    ids=["too large", "too large in two", "not masked", "no continuation", "nothing to continue", "reserved bits", "a ping of 126"],
+    ids=[
+        "too large",
+        "too large in two",
+        "not masked",
+        "no continuation",
+        "nothing to continue",
+        "reserved bits",
+        "a ping of 126",
+    ],
 )
 async def test_what_breaks_the_framing_is_told_why(host: Host, data: bytes, code: int) -> None:
     async with host.joined() as (wire, inbox):
