@@ -13,7 +13,7 @@ What holds after every step:
 2. What a session was sent is in the document (R2).
 3. `Saved(n)` is sent only when the rows of a session's first n document frames are committed (R4).
 4. A document frame that was not accepted is followed by a step 1 to its sender or by its close (R7).
-5. Without pending work `next_deadline` is None, or the next expiry of presence.
+5. Without pending work (a round of nudges is some) `next_deadline` is None, or the next expiry of presence.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ NUDGED_MAX: Final = 100
 and from each. In larger rooms it waits for their renewals (at most 18 s), as with any other server."""
 
 NUDGE_INTERVAL_S: Final = 1.0
-"""Who returns within it is served by one round."""
+"""Who returns within it is served by one round, at its end."""
 
 
 class Room:
@@ -77,6 +77,7 @@ class Room:
         self._unanswered: dict[int, dict[int, int]] = {}  # step 1s that came before the room was loaded
         self._next_ref = 0
         self._nudged_at = NEVER  # when everybody was last asked to raise their clock
+        self._returned: int | None = None  # the last session for which they are still to be asked
         self._handlers: dict[type, Callable[..., list[Effect]]] = {
             i.UpdateReceived: self._update_received,
             i.AwarenessReceived: self._awareness_received,
@@ -127,6 +128,8 @@ class Room:
         if self._expire_at is not None and self._expire_at <= now:
             self.roster.expire(now)
             self._presence_changed()
+        if self._returned is not None:
+            self._nudge(now, effects)
         for session in self._sessions.due(now) if self._sessions.timed else ():
             if isinstance(session.state, Lagging):
                 self._counts.slow_readers_closed += 1
@@ -146,6 +149,9 @@ class Room:
         if self._share_at is not None:
             shared = max(self._share_at, cadence)
             due = shared if due is None else min(due, shared)
+        if self._returned is not None:
+            nudged = self._nudged_at + NUDGE_INTERVAL_S
+            due = nudged if due is None else min(due, nudged)
         if self._sessions.timed:
             of_session = self._sessions.next_deadline()
             due = of_session if due is None else min(due, of_session)
@@ -389,11 +395,23 @@ class Room:
             return effects
         if received.nudge is not None:
             effects.append(Send(session.id, Awareness(received.nudge)))
-        if received.returned and len(self.roster) <= NUDGED_MAX and now >= self._nudged_at + NUDGE_INTERVAL_S:
-            self._nudged_at = now
-            effects += [Send(other, Awareness(nudge)) for other, nudge in self.roster.nudges(session.id)]
+        if received.returned:
+            self._returned = session.id
+            self._nudge(now, effects)
         self._presence_changed()
         return effects
+
+    def _nudge(self, now: float, effects: list[Effect]) -> None:
+        """Have everybody raise their clock for whoever returned, once in a while."""
+        if self._returned is None or now < self._nudged_at + NUDGE_INTERVAL_S:
+            return
+        if len(self.roster) <= NUDGED_MAX:
+            self._nudged_at = now
+            listening = frozenset(self._sessions.present)  # others are sent no presence
+            for other, nudge in self.roster.nudges(self._returned):
+                if other in listening:
+                    effects.append(Send(other, Awareness(nudge)))
+        self._returned = None
 
     def _awareness_queried(self, event: i.AwarenessQueried, _now: float) -> list[Effect]:
         everybody = self.roster.full()
