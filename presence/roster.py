@@ -225,6 +225,15 @@ class Roster:
         clock = max(clock, known)
         return encode_awareness([Entry(client, clock, None)]) if clock else None
 
+    def gone(self) -> bytes | None:
+        """The removals of everybody remembered, for one who was not told of some; None if there are none.
+
+        Harmless to who was: a removal at a clock that is known, of a client that is not there, changes nothing.
+        """
+        if not self._buried:
+            return None
+        return encode_awareness([Entry(client, clock, None) for client, clock in self._buried.items()])
+
     def _check_limits(self, session: int, accepted: list[Entry]) -> None:
         owned = self._owned.get(session, {})
         clients, entries, size = len(owned), len(self._present), self._bytes

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from crdt.errors import CloseCode, LocalError, TuttiError, Unavailable
+from crdt.sync import SyncStep2, SyncUpdate
 from server.outbox import Fill, WireFrame
 from server.pace import Pace
 from server.room.effects import Broadcast, Close, Effect, Fail, Journal, Load, Message, Send
@@ -53,6 +54,9 @@ OPENING: Final = frozenset(("loading", "rebuilding"))
 LOAD_RETRY_S: Final = 1.0
 """Between two attempts to read a room while the disk fails."""
 
+
+SHARED_STEP2_BYTES: Final = 65_536
+"""From here on a step 2 is worth keeping encoded."""
 
 INPUT_BYTES: Final = 200
 """What an input weighs beside its bytes: objects and its place in the inbox. A flood of empty ones is a flood too (R7)."""
@@ -148,6 +152,7 @@ class Actor:
         self._inbox_bytes_max = inbox_bytes_max
         self._paused: dict[int, None] = {}
         self._full: list[tuple[int, Fill]] = []
+        self._shared_step2: tuple[bytes, object, WireFrame] | None = None
         self._routes_for: tuple[int, ...] = ()
         self._routes: list[tuple[Callable[[Message], WireFrame], list[tuple[int, Callable[[WireFrame], Fill]]]]] = []
         self._budget = budget
@@ -361,7 +366,7 @@ class Actor:
                 peer = self.peers.get(effect.session)
                 if peer is not None:
                     self._telemetry.frames_out += 1
-                    fill = peer.send(peer.encode(effect.message))
+                    fill = peer.send(self._encode(peer, effect.message))
                     if fill:
                         self._full.append((effect.session, fill))
             case Journal():
@@ -381,7 +386,18 @@ class Actor:
                 logger.error("room %s failed: %s", self.key, effect.reason)
                 self._restart(poisoned=effect.poisoned)
 
+    def _encode(self, peer: Peer, message: Message) -> WireFrame:
+        """A large step 2 is kept while the document stays as it is: readers that come one after the other share it."""
+        if type(message) is not SyncStep2 or len(message.update) < SHARED_STEP2_BYTES:
+            return peer.encode(message)
+        shared = self._shared_step2
+        if shared is None or shared[0] is not message.update or shared[1] != peer.framing:
+            shared = self._shared_step2 = (message.update, peer.framing, peer.encode(message))
+        return shared[2]
+
     def _broadcast(self, effect: Broadcast) -> None:
+        if type(effect.message) is SyncUpdate:
+            self._shared_step2 = None
         if effect.to is not self._routes_for:
             self._plan_routes(effect.to)
         sent = 0

@@ -263,7 +263,10 @@ class Room:
         if isinstance(session.state, Lagging):
             session.state = Lagging(state_vector, owes_step2=True, closes_at=session.state.closes_at)
             return
-        effects.append(Send(session.id, SyncStep2(self.content.document.update_since(state_vector))))
+        document = self.content.document
+        # All joiners of an unchanged document are given one and the same object, which is encoded once.
+        update = document.update_since(state_vector) if len(state_vector) > 1 else document.full()
+        effects.append(Send(session.id, SyncStep2(update)))
         if isinstance(session.state, Greeted):
             self._sessions.enter_state(session, LIVE)
 
@@ -470,9 +473,9 @@ class Room:
         else:
             assert isinstance(state, Crowded)
             self._sessions.enter_state(session, LIVE)
-        everybody = self.roster.full()
-        if everybody is not None:
-            effects.append(Send(session.id, Awareness(everybody)))
+        # Presence was shed meanwhile: who is here, and who is not any more.
+        told = (self.roster.full(), self.roster.gone())
+        effects += [Send(session.id, Awareness(update)) for update in told if update is not None]
         if session.saved is not None:
             effects.append(Send(session.id, Saved(session.saved.count)))
         return effects

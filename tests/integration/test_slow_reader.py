@@ -168,9 +168,6 @@ async def overflow(node: Serve, room: str, reader: Watcher, writer: Peer) -> Non
     raise AssertionError("20 MB never filled the outbox")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the full roster names who is there; removals that were shed are not made up for"
-)
 async def test_R8_presence_shed_for_a_slow_reader_is_made_up_for(tmp_path: Path) -> None:
     """Somebody comes, somebody moves and somebody leaves while it does not read; then it sees what all others see."""
     with Serve(tmp_path / "data") as node:
@@ -224,7 +221,6 @@ async def test_K3_a_reader_that_never_reads_again_is_closed_with_4508(tmp_path: 
         assert node.stop() == 0
 
 
-@pytest.mark.xfail(strict=True, reason="each step 2 is encoded and framed for its reader alone")
 async def test_R8_many_slow_readers_of_one_large_document_share_it(tmp_path: Path) -> None:
     """20 readers of 10 MB: a copy for each would be 200 MB. Bound: a few copies while it is encoded and cut."""
     readers, size = 20, 10_000_000

@@ -657,3 +657,15 @@ def test_the_bounds_hold_against_one_who_tries_them_all() -> None:
         assert set(roster._owned) <= set(roster._own) <= set(range(17))
         assert max(map(len, roster._owned.values()), default=0) <= limits.clients_per_session_max
     assert refusals > 100
+
+
+def test_who_was_not_told_of_removals_can_be_told_of_all_remembered() -> None:
+    room = Room()
+    assert room.roster.gone() is None
+    room.says(ANN, (1, 4, '{"a":1}'))
+    room.says(BOB, (2, 7, '{"b":1}'))
+    assert room.roster.gone() is None
+    room.roster.leave(ANN, 1.0)
+    gone = room.roster.gone()
+    assert gone is not None
+    assert parse_awareness(gone, RosterLimits()) == [Entry(1, 4, None)]
