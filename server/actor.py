@@ -14,10 +14,10 @@ from functools import partial
 from typing import Final, Protocol
 
 from crdt.errors import CloseCode, LocalError, TuttiError, Unavailable
-from crdt.sync import SyncStep2, SyncUpdate
-from server.outbox import Fill, WireFrame
+from server.delivery import Delivery, Peer
+from server.outbox import Fill
 from server.pace import Pace
-from server.room.effects import Broadcast, Close, Effect, Fail, Journal, Load, Message, Send
+from server.room.effects import Broadcast, Close, Effect, Fail, Journal, Load, Send
 from server.room.inputs import (
     AwarenessReceived,
     CommitFailed,
@@ -55,9 +55,6 @@ LOAD_RETRY_S: Final = 1.0
 """Between two attempts to read a room while the disk fails."""
 
 
-SHARED_STEP2_BYTES: Final = 65_536
-"""From here on a step 2 is worth keeping encoded."""
-
 INPUT_BYTES: Final = 200
 """What an input weighs beside its bytes: objects and its place in the inbox. A flood of empty ones is a flood too (R7)."""
 
@@ -69,28 +66,6 @@ def _weight(event: Input) -> int:
         case StateVectorReceived():
             return INPUT_BYTES + len(event.state_vector)
     return INPUT_BYTES
-
-
-class Peer(Protocol):
-    """A session as the actor sees it."""
-
-    def encode(self, message: Message) -> WireFrame:
-        """The message in this peer's protocol. The same for all peers with the same `framing`."""
-
-    framing: object
-    """Identifies the protocol, so that a broadcast is encoded once per protocol."""
-
-    def send(self, frame: WireFrame) -> Fill:
-        """Hand over a frame; see `Outbox.put`."""
-
-    def close(self, code: int, reason: str) -> None:
-        """End it, perhaps a little later. Nothing is sent to it after."""
-
-    def pause_reading(self) -> None:
-        """Take no more from it for now."""
-
-    def resume_reading(self) -> None:
-        """Go on."""
 
 
 class RoomJournal(Protocol):
@@ -137,7 +112,8 @@ class Actor:
     ) -> None:
         self.key = key
         self.room = Room(key, limits, journal_available=journal_available, counts=telemetry)
-        self.peers: dict[int, Peer] = {}
+        self._delivery = Delivery(telemetry)
+        self.peers = self._delivery.peers
         self.state = "loading"
         """loading, open, rebuilding, quarantined, closing or failed; for people, not for decisions."""
         self.holds = 0
@@ -151,10 +127,6 @@ class Actor:
         self._inbox_bytes = 0
         self._inbox_bytes_max = inbox_bytes_max
         self._paused: dict[int, None] = {}
-        self._full: list[tuple[int, Fill]] = []
-        self._shared_step2: tuple[bytes, object, WireFrame] | None = None
-        self._routes_for: tuple[int, ...] = ()
-        self._routes: list[tuple[Callable[[Message], WireFrame], list[tuple[int, Callable[[WireFrame], Fill]]]]] = []
         self._budget = budget
         self._quarantine_s = quarantine_s
         self._telemetry = telemetry
@@ -354,21 +326,16 @@ class Actor:
         for effect in effects:
             self._run_effect(effect)
         # Before anything else happens to the room: it takes the document as it is now for what these peers have (R8).
-        while self._full:
-            session, fill = self._full.pop()
+        while self._delivery.full:
+            session, fill = self._delivery.full.pop()
             self._handle(OutboxFull(session) if fill is Fill.FULL else OutboxBusy(session), self._loop.time())
 
     def _run_effect(self, effect: Effect) -> None:
         match effect:
             case Broadcast():
-                self._broadcast(effect)
+                self._delivery.broadcast(effect)
             case Send():
-                peer = self.peers.get(effect.session)
-                if peer is not None:
-                    self._telemetry.frames_out += 1
-                    fill = peer.send(self._encode(peer, effect.message))
-                    if fill:
-                        self._full.append((effect.session, fill))
+                self._delivery.send(effect.session, effect.message)
             case Journal():
                 self._append(effect.row)
             case Load():
@@ -385,45 +352,6 @@ class Actor:
             case Fail():
                 logger.error("room %s failed: %s", self.key, effect.reason)
                 self._restart(poisoned=effect.poisoned)
-
-    def _encode(self, peer: Peer, message: Message) -> WireFrame:
-        """A large step 2 is kept while the document stays as it is: readers that come one after the other share it."""
-        if type(message) is not SyncStep2 or len(message.update) < SHARED_STEP2_BYTES:
-            return peer.encode(message)
-        shared = self._shared_step2
-        if shared is None or shared[0] is not message.update or shared[1] != peer.framing:
-            shared = self._shared_step2 = (message.update, peer.framing, peer.encode(message))
-        return shared[2]
-
-    def _broadcast(self, effect: Broadcast) -> None:
-        if type(effect.message) is SyncUpdate:
-            self._shared_step2 = None
-        if effect.to is not self._routes_for:
-            self._plan_routes(effect.to)
-        sent = 0
-        skip = effect.skip
-        for encode, readers in self._routes:
-            frame = encode(effect.message)
-            for session, send in readers:
-                if session != skip:
-                    sent += 1
-                    fill = send(frame)
-                    if fill:
-                        self._full.append((session, fill))
-        self._telemetry.frames_out += sent
-        self._telemetry.bytes_out += sent * len(effect.message.update)
-
-    def _plan_routes(self, to: tuple[int, ...]) -> None:
-        """Whom a list of recipients means, by protocol. The room makes a new list whenever it changes."""
-        by_framing: dict[
-            object, tuple[Callable[[Message], WireFrame], list[tuple[int, Callable[[WireFrame], Fill]]]]
-        ] = {}
-        for session in to:
-            peer = self.peers.get(session)
-            if peer is not None:
-                by_framing.setdefault(peer.framing, (peer.encode, []))[1].append((session, peer.send))
-        self._routes = list(by_framing.values())
-        self._routes_for = to
 
     def _append(self, row: Row) -> None:
         try:
@@ -485,7 +413,7 @@ class Actor:
         if self.state == "failed":
             return
         self._run += 1
-        self._full.clear()
+        self._delivery.full.clear()
         self._telemetry.room_rebuilds += 1
         read_only = self.room.quarantined
         if poisoned and not self._budget.spend(self._loop.time()):
@@ -519,8 +447,9 @@ class Actor:
         self.state = "failed"
         self.opened.set()
         self._stopping = True
-        peers, self.peers = self.peers, {}
-        for peer in peers.values():
+        peers = list(self.peers.values())
+        self.peers.clear()
+        for peer in peers:
             peer.close(CloseCode.ROOM_FAILED, "room can't be opened now")
         self._failed(self)
         self._wake()

@@ -44,7 +44,7 @@ class Connection(Protocol):
 
 
 class YSession:
-    """A session in its room (`server.actor.Peer`), on its connection (`server.transport.Receiver`)."""
+    """A session in its room (`server.delivery.Peer`), on its connection (`server.transport.Receiver`)."""
 
     __slots__ = ("_actor", "_closing", "_connection", "_hub", "_outbox", "_quiet", "framing", "id")
 
@@ -58,7 +58,7 @@ class YSession:
         self._closing = False
         self._quiet = False  # nothing was sent since the last visit
 
-    # ---- server.actor.Peer
+    # ---- server.delivery.Peer
 
     def encode(self, message: Message) -> WireFrame:
         """See `server.framing`."""

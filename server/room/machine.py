@@ -31,6 +31,7 @@ from server.room.counts import Counts, RoomCounts
 from server.room.effects import Awareness, Broadcast, Close, Effect, Fail, Journal, Load, Message, Saved, Send
 from server.room.key import RoomKey
 from server.room.limits import RoomLimits
+from server.room.nudging import NudgeRounds
 from server.room.rows import FIRST_GENERATION, Row
 from server.room.saved import SavedLedger
 from server.room.sessions import CROWDED, GREETED, LIVE, Crowded, Greeted, Lagging, Live, Session
@@ -41,13 +42,6 @@ CROWD_SESSIONS: Final = 100
 CROWD_STRETCH_MAX: Final = 2.0
 """From 100 sessions on the cadence stretches, to half of it at 200: 30 Hz where 60 is the fastest. 50 people typing in a
 room of 200 cost 2.7 us a delivery at 60 Hz, 1.6 at 30, for 8 ms more of median latency (2 cores, 2025-11)."""
-
-NUDGED_MAX: Final = 100
-"""People present up to whom a returning client is shown at once who was there all along; each costs a small message to
-and from each. In larger rooms it waits for their renewals (at most 18 s), as with any other server."""
-
-NUDGE_INTERVAL_S: Final = 1.0
-"""Who returns within it is served by one round, at its end."""
 
 
 class Room:
@@ -76,8 +70,7 @@ class Room:
         self._frames: dict[int, tuple[int, int, int]] = {}  # ref -> (session, frame, step 1 answered or 0)
         self._unanswered: dict[int, dict[int, int]] = {}  # step 1s that came before the room was loaded
         self._next_ref = 0
-        self._nudged_at = NEVER  # when everybody was last asked to raise their clock
-        self._returned: int | None = None  # the last session for which they are still to be asked
+        self._nudges = NudgeRounds(self.roster)
         self._handlers: dict[type, Callable[..., list[Effect]]] = {
             i.UpdateReceived: self._update_received,
             i.AwarenessReceived: self._awareness_received,
@@ -128,7 +121,7 @@ class Room:
         if self._expire_at is not None and self._expire_at <= now:
             self.roster.expire(now)
             self._presence_changed()
-        if self._returned is not None:
+        if self._nudges.deadline is not None:
             self._nudge(now, effects)
         for session in self._sessions.due(now) if self._sessions.timed else ():
             if isinstance(session.state, Lagging):
@@ -149,8 +142,8 @@ class Room:
         if self._share_at is not None:
             shared = max(self._share_at, cadence)
             due = shared if due is None else min(due, shared)
-        if self._returned is not None:
-            nudged = self._nudged_at + NUDGE_INTERVAL_S
+        nudged = self._nudges.deadline
+        if nudged is not None:
             due = nudged if due is None else min(due, nudged)
         if self._sessions.timed:
             of_session = self._sessions.next_deadline()
@@ -399,22 +392,13 @@ class Room:
         if received.nudge is not None:
             effects.append(Send(session.id, Awareness(received.nudge)))
         if received.returned:
-            self._returned = session.id
+            self._nudges.returned(session.id)
             self._nudge(now, effects)
         self._presence_changed()
         return effects
 
     def _nudge(self, now: float, effects: list[Effect]) -> None:
-        """Have everybody raise their clock for whoever returned, once in a while."""
-        if self._returned is None or now < self._nudged_at + NUDGE_INTERVAL_S:
-            return
-        if len(self.roster) <= NUDGED_MAX:
-            self._nudged_at = now
-            listening = frozenset(self._sessions.present)  # others are sent no presence
-            for other, nudge in self.roster.nudges(self._returned):
-                if other in listening:
-                    effects.append(Send(other, Awareness(nudge)))
-        self._returned = None
+        effects += [Send(to, Awareness(nudge)) for to, nudge in self._nudges.run(now, self._sessions.present)]
 
     def _awareness_queried(self, event: i.AwarenessQueried, _now: float) -> list[Effect]:
         everybody = self.roster.full()

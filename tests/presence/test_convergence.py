@@ -286,7 +286,7 @@ def test_P5_everybody_sees_everybody_at_once(count: int, met: bool, steps: list[
 @settings(max_examples=200, deadline=None)
 @given(st.integers(2, 5), RELAYED)
 def test_tabs_that_relay_each_other_end_at_the_truth_too(count: int, steps: list[tuple[str, int, bool]]) -> None:
-    """One that another tab owns is not known to be back before it moves, or all renew."""
+    """One that another tab owns is not known to be back before it moves, or all have renewed twice."""
     world = World(count)
     for browser in world.browsers:
         browser.set(b'{"name":"%d"}' % browser.client)
@@ -296,10 +296,11 @@ def test_tabs_that_relay_each_other_end_at_the_truth_too(count: int, steps: list
         world.connect(browser)
     world.settle(at_once=True)
     assert {client: state for client, _, state in world.roster.present} == world.truth()
-    for browser in world.browsers:
-        assert browser.state is not None
-        browser.set(browser.state)
-    world.settle()
+    for _ in range(2):  # a relay may bring somebody's renewal before its own does, and then the next one is needed
+        for browser in world.browsers:
+            assert browser.state is not None
+            browser.set(browser.state)
+        world.settle()
     assert [client for client, _, _ in world.roster.present] == [browser.client for browser in world.browsers]
     for browser in world.browsers:
         assert browser.states == world.truth(), f"browser {browser.client} ends elsewhere"

@@ -11,7 +11,7 @@ from presence.limits import RosterLimits
 from server.room import inputs as i
 from server.room.effects import Awareness, Saved, Send
 from server.room.limits import RoomLimits
-from server.room.machine import NUDGE_INTERVAL_S, NUDGED_MAX
+from server.room.nudging import NUDGE_INTERVAL_S, NUDGED_MAX
 from server.room.sessions import Crowded, Lagging, Live
 from tests.server.room.harness import Peer, World
 
