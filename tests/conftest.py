@@ -11,6 +11,8 @@ def anyio_backend() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Last: once Playwright has started, its event loop counts as running in this thread until the end.
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
     if os.environ.get("BROWSER") != "none":
         return
     left_out = [item for item in items if item.get_closest_marker("browser")]
