@@ -165,8 +165,7 @@ class Actor:
     def post(self, event: Input) -> None:
         """Hand the room an input. Never blocks; above the inbox limit the sender is not read from any more (R7).
 
-        A room at rest takes it in on the spot, as most are most of the time: waking its task costs another turn of the
-        loop, a fifth of what an edit in a room of ten costs in all.
+        A room at rest takes it in on the spot, as most are most of the time: waking its task costs another turn of the loop.
         """
         if self._waiter is not None and not self._inbox and not self._in_turn and not self._waiter.done():
             self._take_now(event)

@@ -1,7 +1,7 @@
 """The loop's selector, which lets a little work gather before it looks again: what network cards call interrupt moderation.
 
-A process that wakes for each message runs cold: at 500 edits a second in 100 rooms the same instructions took half as
-many cycles again, in the kernel too, as when two or three messages were handled at one waking (docs/PERFORMANCE.md). So
+A process that wakes for each message runs cold: at 500 edits a second in 100 rooms the same instructions took a sixth
+more CPU, in the kernel too, than when two or three messages were handled at one waking (docs/PERFORMANCE.md). So
 above `BUSY_EVENTS_PER_S` there are at least `gather_s` between two looks at the sockets. Below it nothing waits, and
 nothing that is due by the clock (ticks, commits) ever does.
 """

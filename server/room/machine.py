@@ -41,7 +41,7 @@ NEVER: Final = float("-inf")
 CROWD_SESSIONS: Final = 100
 CROWD_STRETCH_MAX: Final = 2.0
 """From 100 sessions on the cadence stretches, to half of it at 200: 30 Hz where 60 is the fastest. 50 people typing in a
-room of 200 cost 2.7 us a delivery at 60 Hz, 1.6 at 30, for 8 ms more of median latency (2 cores, 2025-11)."""
+room of 200 cost 2.7 us a delivery at 60 Hz, 1.7 at 30, for 8 ms more of median latency (2 cores, 2026-11)."""
 
 
 class Room:
