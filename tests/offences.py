@@ -242,3 +242,32 @@ def vector_offences() -> list[Offence]:
 
 
 HARMLESS_HAZARDS: Final = {"gap without dependencies: clock 1 before clock 0"}
+
+
+# ---- legal, and made to be as much work as it can be
+
+
+def crowd_at_one_place(clients: int) -> bytes:
+    """Each of so many clients writes a letter, all between the same two others: each must be ordered against all."""
+    return whole(*[section(2**20 + n, 0, text_block("x")) for n in range(clients)])
+
+
+def crowd_in_places(clients: int) -> bytes:
+    """The same, each in a root of its own."""
+    return whole(*[section(2**20 + n, 0, text_block("x", root=str(n))) for n in range(clients)])
+
+
+def typed_letters(letters: int) -> bytes:
+    """Letters typed one after the other, never joined: the reader joins them."""
+    return whole(section(MALLORY, 0, text_block("a"), *[text_after("b", MALLORY, n) for n in range(letters)]))
+
+
+def every_other_letter_deleted(letters: int) -> tuple[bytes, bytes]:
+    """A text, and then a hole at each second letter."""
+    text = whole(section(MALLORY, 0, text_block("x" * letters)))
+    return text, whole(deletions=deletions({MALLORY: [(n, 1) for n in range(0, letters, 2)]}))
+
+
+def many_values(count: int) -> bytes:
+    """One value of that many elements."""
+    return whole(section(MALLORY, 0, any_block(b"\x75" + uint(count) + b"\x7e" * count)))

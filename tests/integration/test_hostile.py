@@ -24,11 +24,16 @@ from tests.offences import (
     Offence,
     any_block,
     awareness,
+    crowd_at_one_place,
+    crowd_in_places,
+    every_other_letter_deleted,
+    many_values,
     presence,
     section,
     step1,
     step2,
     text_block,
+    typed_letters,
     update,
     vector_offences,
     whole,
@@ -240,6 +245,58 @@ async def test_R7_a_message_in_very_many_fragments_costs_what_it_holds(node: Ser
             node, "fragments", lambda room: flood(node, room, parts, prefix=frame(b"\x63", fin=False), seconds=3)
         )
     assert rss.growth_bytes < 32 * MIB
+
+
+# ---- heavy: legal, and made to be as much work as it can be
+
+
+def too_slow(reason: str) -> pytest.MarkDecorator:
+    return pytest.mark.xfail(strict=True, reason=reason)
+
+
+HEAVY: Final = [
+    pytest.param(
+        (crowd_at_one_place(16_000),),
+        id="16,000 clients at one place",
+        marks=too_slow("pycrdt orders each new item against all at its place, and a tick is not bounded by that"),
+    ),
+    pytest.param((crowd_at_one_place(1_000),), id="1,000 clients at one place"),
+    pytest.param((crowd_in_places(20_000),), id="20,000 clients"),
+    pytest.param(
+        (typed_letters(40_000),),
+        id="40,000 letters not joined",
+        marks=too_slow("a tick is bounded in bytes: all slices of one update go into one transaction"),
+    ),
+    pytest.param(
+        every_other_letter_deleted(400_000),
+        id="200,000 deletions",
+        marks=too_slow("a tick is bounded in bytes: all slices of one update go into one transaction"),
+    ),
+    pytest.param((many_values(2_000_000),), id="a value of 2,000,000 elements"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("updates", HEAVY)
+async def test_R17_work_that_one_client_makes_does_not_hold_up_the_others(
+    node: Serve, updates: tuple[bytes, ...]
+) -> None:
+    """Every letter of it is legal, so it is taken; the loop stays everybody's."""
+    slow = []
+    for attempt in range(ATTEMPTS):
+        room = f"heavy {id(updates)} {attempt}"
+        async with (
+            RssProbe(node) as rss,
+            Pair.in_room(node, f"next to {room}") as other,
+            LoopProbe(node) as probe,
+            other.conversing(),
+        ):
+            for each in updates:
+                await bring_home(node, room, each)
+        if probe.stall_s <= STALL_MAX_S and rss.growth_bytes < 400 * MIB:
+            return
+        slow.append(f"held {probe.stall_s * 1000:.0f} ms, took {rss.growth_bytes / MIB:.0f} MiB")
+    pytest.fail(f"too much each time: {'; '.join(slow)}")
 
 
 # ---- large messages
