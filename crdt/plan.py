@@ -268,6 +268,10 @@ class Plan:
             now: list[tuple[int, int]] = []
             later: list[tuple[int, int]] = []
             for start, end in ranges:
+                budget -= 1
+                if budget <= 0:
+                    budget = step_blocks
+                    yield
                 if end > clock:
                     later.append((max(start, clock), end))
                     end = clock  # noqa: PLW2901  the part that is ready
@@ -281,10 +285,6 @@ class Plan:
                     now += deleted.missing(start, end)
                 if self.has_pairs:
                     self.cut_pairs += known.pairs.cut_by(self.pairs, client, start, end)
-                budget -= 1
-                if budget <= 0:
-                    budget = step_blocks
-                    yield
             if now:
                 self.now.append((client, now))
                 if len(now) > FEW_RANGES:

@@ -76,7 +76,7 @@ async def write_watched(trace: Path, command: tuple[str, ...], edits: int) -> tu
 
 def ends_with_exit(trace: Path, pid: int) -> bool:
     with trace.open("rb") as lines:
-        lines.seek(max(0, trace.stat().st_size - 10_000))
+        lines.seek(max(0, trace.stat().st_size - 1_000_000))  # a child may say much after it
         return re.search(rb"^%d +\+\+\+ exited with 0" % pid, lines.read(), re.MULTILINE) is not None
 
 
